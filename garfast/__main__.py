@@ -1,0 +1,5 @@
+"""``python -m garfast``: the command line."""
+
+from garfast.cli import main
+
+main()

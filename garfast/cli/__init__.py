@@ -1,0 +1,43 @@
+"""The command line. Each command lives in a module of its own and is imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from garfast import __version__
+from garfast.errors import GarfastError
+
+# command name -> (module that defines `command`, one line for `garfast --help`)
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class _Cli(click.Group):
+    """A group that imports a command's module on use and prints our errors as one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(COMMANDS[cmd_name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        # The table's lines, so that `--help` does not import every command.
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GarfastError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="garfast")
+def main() -> None:
+    """From one photograph to a 3D face."""

@@ -1,0 +1,1 @@
+"""Facial landmarks: detectors and files behind one interface."""

@@ -1,0 +1,1 @@
+"""Morphable face models, cameras and rotations."""

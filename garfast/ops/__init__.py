@@ -1,0 +1,1 @@
+"""Operators: the product. One module per operator, with its checks, registration, autograd and reference."""
