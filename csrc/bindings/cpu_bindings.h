@@ -1,0 +1,12 @@
+// The parts of garfast._cpu, one function per operator.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace garfast {
+
+namespace py = pybind11;
+
+void bind_vertex_normals(py::module_& m);
+
+}  // namespace garfast

@@ -1,0 +1,12 @@
+// The parts of garfast._cuda, one function per operator.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace garfast {
+
+namespace py = pybind11;
+
+void bind_cuda_vertex_normals(py::module_& m);
+
+}  // namespace garfast

@@ -1,0 +1,33 @@
+#include "cuda_bindings.h"
+#include "cuda_device.h"
+#include "garfast/cuda_kernels.h"
+#include "vertex_normals_params.h"
+
+namespace garfast {
+namespace {
+
+template <typename T, typename... Args>
+void forward(int device, std::uintptr_t stream, Args... args) {
+  cuda::use_device(device);
+  cuda::vertex_normals_forward(vertex_normals_params<T>(args...), cuda::as_stream(stream));
+}
+
+template <typename T, typename... Args>
+void backward(int device, std::uintptr_t stream, Args... args) {
+  cuda::use_device(device);
+  cuda::vertex_normals_backward(vertex_normals_backward_params<T>(args...), cuda::as_stream(stream));
+}
+
+using P = std::uintptr_t;
+
+}  // namespace
+
+void bind_cuda_vertex_normals(py::module_& m) {
+  const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("vertex_normals_forward_float32", &forward<float, P, P, P, P, P, P, int64_t, int64_t>, nogil);
+  m.def("vertex_normals_forward_float64", &forward<double, P, P, P, P, P, P, int64_t, int64_t>, nogil);
+  m.def("vertex_normals_backward_float32", &backward<float, P, P, P, P, P, P, P, P, P, int64_t, int64_t>, nogil);
+  m.def("vertex_normals_backward_float64", &backward<double, P, P, P, P, P, P, P, P, P, int64_t, int64_t>, nogil);
+}
+
+}  // namespace garfast

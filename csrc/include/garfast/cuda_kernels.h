@@ -1,0 +1,18 @@
+// The launchers of csrc/cuda, one per operator and direction. Each enqueues on `stream` of the current device and
+// returns at once: no synchronisation, no allocation, safe to capture in a CUDA graph. Throws std::runtime_error.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "garfast/vertex_normals.h"
+
+namespace garfast {
+namespace cuda {
+
+void vertex_normals_forward(const VertexNormalsParams<float>& p, cudaStream_t stream);
+void vertex_normals_forward(const VertexNormalsParams<double>& p, cudaStream_t stream);
+void vertex_normals_backward(const VertexNormalsBackwardParams<float>& p, cudaStream_t stream);
+void vertex_normals_backward(const VertexNormalsBackwardParams<double>& p, cudaStream_t stream);
+
+}  // namespace cuda
+}  // namespace garfast

@@ -1,0 +1,121 @@
+"""What every operator shares: choosing a backend, checking arguments, handing tensors to the native modules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from garfast.errors import ArgumentError, BackendUnavailableError, GarfastWarning
+from garfast.ops import _native
+
+IMPLS = ("auto", "reference", "cpu", "cuda", "triton")
+
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
+@torch.compiler.assume_constant_result
+def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> str:
+    """The backend that runs ``op`` on tensors of ``device_type``: 'reference', 'cpu', 'cuda' or 'triton'.
+
+    'auto' takes the fastest that can run and never fails; it warns once where it has to fall back to the reference on
+    a device that has a kernel. A backend asked for by name that cannot run raises.
+
+    Raises:
+        ArgumentError: ``impl`` is not one of IMPLS.
+        BackendUnavailableError: the named backend cannot run here; the message says how to get it.
+    """
+    if impl not in IMPLS:
+        raise ArgumentError(f"{op}: impl must be one of {', '.join(IMPLS)}, not {impl!r}")
+    if impl == "reference":
+        return impl
+    if impl == "auto":
+        candidates = {"cpu": ["cpu"], "cuda": ["cuda", "triton"] if has_triton else ["cuda"]}.get(device_type, [])
+        reasons = {candidate: _native.why_not(candidate) for candidate in candidates}
+        for candidate, reason in reasons.items():
+            if not reason:
+                return candidate
+        if candidates:
+            _warn_once(f"garfast.ops falls back to slow reference code on {device_type}: {'; '.join(reasons.values())}")
+        return "reference"
+    if impl == "triton" and not has_triton:
+        raise BackendUnavailableError(f"{op} has no Triton kernel: use impl='auto'")
+    if reason := _native.why_not(impl):
+        raise BackendUnavailableError(f"{op}: impl={impl!r} cannot run here: {reason}")
+    wanted = "cpu" if impl == "triton" and _native.triton_interpreted() else {"triton": "cuda"}.get(impl, impl)
+    if device_type != wanted:
+        raise BackendUnavailableError(
+            f"{op}: impl={impl!r} needs tensors on {wanted}, these are on {device_type}: move them or use impl='auto'"
+        )
+    return impl
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, GarfastWarning, stacklevel=4)
+
+
+def check_tensor(
+    op: str,
+    name: str,
+    value: Any,
+    shape: Sequence[int | str],
+    *,
+    floating: bool = True,
+    like: Tensor | None = None,
+) -> None:
+    """Raise ArgumentError unless ``value`` is a tensor of ``shape``.
+
+    Args:
+        shape: the shape needed; a string stands for any size and is shown in the message.
+        floating: True: a floating dtype; False: an integer dtype.
+        like: another tensor whose device ``value`` must share.
+    """
+    wanted = f"[{', '.join(str(size) for size in shape)}]"
+    if not isinstance(value, Tensor):
+        raise ArgumentError(f"{op}: {name} must be a tensor of shape {wanted}, not {type(value).__name__}")
+    matches = value.dim() == len(shape) and all(
+        isinstance(size, str) or size == actual for size, actual in zip(shape, value.shape, strict=True)
+    )
+    if not matches:
+        raise ArgumentError(f"{op}: {name} must have shape {wanted}, not {list(value.shape)}")
+    if floating and value.dtype not in _FLOATS:
+        raise ArgumentError(f"{op}: {name} must be floating point, not {value.dtype}")
+    if not floating and value.dtype not in (torch.int32, torch.int64):
+        raise ArgumentError(f"{op}: {name} must be int32 or int64, not {value.dtype}")
+    if like is not None and value.device != like.device:
+        raise ArgumentError(f"{op}: {name} is on {value.device} but the other tensors are on {like.device}")
+
+
+def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:
+    """Raise ArgumentError if a CPU index tensor leaves [0, limit); on a GPU this would cost a synchronisation."""
+    if indices.numel() == 0 or indices.device.type != "cpu":
+        return
+    low, high = torch.aminmax(indices)
+    if low < 0 or high >= limit:
+        raise ArgumentError(f"{op}: {name} must lie in 0..{limit - 1}, found {int(low)}..{int(high)}")
+
+
+def call_native(backend: str, function: str, like: Tensor, *args: Tensor | int | float | bool | None) -> None:
+    """Call ``function`` of the native module: tensors become addresses (None becomes 0), the rest passes as it is.
+
+    The CPU module gets the number of threads first, the CUDA module the device index and the current stream.
+    """
+    values = [a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in args]
+    if backend == "cpu":
+        getattr(_native.cpu(), function)(torch.get_num_threads(), *values)
+    else:
+        stream = torch.cuda.current_stream(like.device).cuda_stream
+        getattr(_native.cuda(), function)(like.device.index, stream, *values)
+
+
+def dtype_suffix(dtype: torch.dtype) -> str:
+    """'float32' for torch.float32 and so on: the ending of a native function's name."""
+    return str(dtype).removeprefix("torch.")

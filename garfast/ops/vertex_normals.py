@@ -1,0 +1,194 @@
+"""Area-weighted unit vertex normals of a batch of meshes that share one topology.
+
+c_f = (b - a) x (c - a)      for every triangle f = (a, b, c): twice its area times its normal
+S_v = sum of c_f over the triangles at v
+n_v = S_v / |S_v|            0 where |S_v| = 0
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from garfast.errors import SecondDerivativeError
+from garfast.ops import _dispatch
+
+_OP = "vertex_normals"
+
+
+class VertexAdjacency(NamedTuple):
+    """The corners at each vertex, in compressed rows; corner c is vertex c % 3 of triangle c // 3.
+
+    Build it once for a topology and pass it to the operators in loops: it is what lets them gather per vertex, which
+    is deterministic and needs no atomics.
+    """
+
+    offsets: Tensor  # [V + 1] int32: the corners of vertex v are corners[offsets[v]:offsets[v + 1]]
+    corners: Tensor  # [3F] int32, ascending within a vertex
+
+    @staticmethod
+    def build(triangles: Tensor, num_vertices: int) -> VertexAdjacency:
+        """Sort the corners of ``triangles`` [F, 3] by vertex; no host synchronisation.
+
+        Raises:
+            ArgumentError: ``triangles`` is not an integer tensor [F, 3].
+        """
+        _dispatch.check_tensor("VertexAdjacency.build", "triangles", triangles, ["F", 3], floating=False)
+        vertex_of_corner, corners = torch.sort(triangles.reshape(-1), stable=True)
+        rows = torch.arange(num_vertices + 1, device=triangles.device, dtype=vertex_of_corner.dtype)
+        offsets = torch.searchsorted(vertex_of_corner, rows, out_int32=True)
+        return VertexAdjacency(offsets, corners.to(torch.int32))
+
+    def to(self, device: torch.device | str) -> VertexAdjacency:
+        """The same on another device."""
+        return VertexAdjacency(self.offsets.to(device), self.corners.to(device))
+
+
+def vertex_normals(
+    vertices: Tensor,
+    triangles: Tensor,
+    *,
+    adjacency: VertexAdjacency | None = None,
+    impl: str = "auto",
+) -> Tensor:
+    """Area-weighted unit vertex normals.
+
+    Args:
+        vertices: [B, V, 3] or [V, 3], any unit; float32 or float64 (float16 and bfloat16 are computed in float32).
+        triangles: [F, 3] int32 or int64, counter-clockwise seen from outside.
+        adjacency: VertexAdjacency.build(triangles, V); built on the fly when None.
+        impl: 'auto', 'reference', 'cpu' or 'cuda'.
+
+    Returns:
+        Normals of the shape and dtype of ``vertices``: unit length, pointing outside; 0 at vertices without area.
+
+    Differentiable once with respect to ``vertices``; the kernels keep [B, V, 4] numbers for the backward.
+
+    Raises:
+        ArgumentError: an argument has the wrong type or shape, or (on the CPU) a triangle names a missing vertex.
+        BackendUnavailableError: ``impl`` cannot run here.
+        SecondDerivativeError: a second derivative was asked of a kernel; impl='reference' has one.
+    """
+    batched = vertices.dim() != 2 if isinstance(vertices, Tensor) else True
+    _dispatch.check_tensor(_OP, "vertices", vertices, ["B", "V", 3] if batched else ["V", 3])
+    _dispatch.check_tensor(_OP, "triangles", triangles, ["F", 3], floating=False, like=vertices)
+    backend = _dispatch.resolve(_OP, impl, vertices.device.type)
+    mesh = vertices if batched else vertices[None]
+    if mesh.dtype in (torch.float16, torch.bfloat16):
+        mesh = mesh.float()
+    if backend == "reference":
+        _dispatch.check_indices(_OP, "triangles", triangles, mesh.shape[1])
+        normals = vertex_normals_reference(mesh, triangles)
+    else:
+        if adjacency is None:
+            adjacency = VertexAdjacency.build(triangles, mesh.shape[1])
+        else:
+            _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [mesh.shape[1] + 1], floating=False)
+            _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
+        normals, _ = torch.ops.garfast.vertex_normals(
+            mesh, triangles.to(torch.int32), adjacency.offsets, adjacency.corners, backend
+        )
+    return (normals if batched else normals[0]).to(vertices.dtype)
+
+
+def vertex_normals_reference(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """The equations above in plain PyTorch. vertices [B, V, 3], triangles [F, 3] -> [B, V, 3]."""
+    index = triangles.long()
+    a, b, c = vertices[:, index[:, 0]], vertices[:, index[:, 1]], vertices[:, index[:, 2]]
+    weighted = torch.linalg.cross(b - a, c - a)
+    total = torch.zeros_like(vertices)
+    for corner in range(3):
+        total = total.index_add(1, index[:, corner], weighted)
+    squared = (total * total).sum(-1, keepdim=True)
+    covered = squared > 0
+    # The inner `where` keeps the square root's infinite slope at 0 out of the gradient.
+    return torch.where(covered, total * torch.rsqrt(torch.where(covered, squared, 1.0)), 0.0)
+
+
+torch.library.define(
+    "garfast::vertex_normals",
+    "(Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, str impl) -> (Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+torch.library.define(
+    "garfast::vertex_normals_backward",
+    "(Tensor grad_normals, Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, Tensor normals, "
+    "Tensor inverse_length, str impl) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+@torch.library.impl("garfast::vertex_normals", ("cpu", "cuda"))
+def _forward(vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+    batch, count, _ = vertices.shape
+    _dispatch.check_indices(_OP, "triangles", triangles, count)
+    vertices, triangles = vertices.contiguous(), triangles.contiguous()
+    normals = torch.empty_like(vertices)
+    inverse_length = vertices.new_empty(batch, count)
+    _dispatch.call_native(
+        impl,
+        f"vertex_normals_forward_{_dispatch.dtype_suffix(vertices.dtype)}",
+        vertices,
+        *(vertices, triangles, offsets.contiguous(), corners.contiguous(), normals, inverse_length, batch, count),
+    )
+    return normals, inverse_length
+
+
+@torch.library.impl("garfast::vertex_normals_backward", ("cpu", "cuda"))
+def _backward(
+    grad_normals: Tensor,
+    vertices: Tensor,
+    triangles: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    normals: Tensor,
+    inverse_length: Tensor,
+    impl: str,
+) -> Tensor:
+    batch, count, _ = vertices.shape
+    vertices, triangles, grad_normals = vertices.contiguous(), triangles.contiguous(), grad_normals.contiguous()
+    grad_sum, grad_vertices = torch.empty_like(vertices), torch.empty_like(vertices)
+    _dispatch.call_native(
+        impl,
+        f"vertex_normals_backward_{_dispatch.dtype_suffix(vertices.dtype)}",
+        vertices,
+        *(vertices, triangles, offsets.contiguous(), corners.contiguous(), normals, inverse_length),
+        *(grad_normals, grad_sum, grad_vertices, batch, count),
+    )
+    return grad_vertices
+
+
+@torch.library.register_fake("garfast::vertex_normals")
+def _forward_fake(
+    vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tensor, impl: str
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(vertices.contiguous()), vertices.new_empty(vertices.shape[:2])
+
+
+@torch.library.register_fake("garfast::vertex_normals_backward")
+def _backward_fake(grad_normals: Tensor, vertices: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(vertices.contiguous())
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    vertices, triangles, offsets, corners, ctx.impl = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(vertices, triangles, offsets, corners, *output)
+
+
+def _autograd(ctx: Any, grad_normals: Tensor | None, grad_inverse_length: Tensor | None) -> tuple[Any, ...]:
+    if grad_normals is None or not ctx.needs_input_grad[0]:
+        return None, None, None, None, None
+    grad = torch.ops.garfast.vertex_normals_backward(grad_normals, *ctx.saved_tensors, ctx.impl)
+    return grad, None, None, None, None
+
+
+def _second_derivative(ctx: Any, grad: Tensor) -> None:
+    raise SecondDerivativeError(f"{_OP} kernels have no second derivative: use impl='reference' where one is needed")
+
+
+torch.library.register_autograd("garfast::vertex_normals", _autograd, setup_context=_setup_context)
+torch.library.register_autograd("garfast::vertex_normals_backward", _second_derivative)

@@ -1,0 +1,107 @@
+"""Build of the native extensions: CMake + ninja drive the compilers, setuptools does the rest (see pyproject.toml).
+
+Needs no torch: the kernels take raw pointers. ``garfast._cpu`` is always built; ``garfast._cuda`` whenever nvcc is
+found. Environment:
+
+    GARFAST_CUDA=0|1       0: skip CUDA; 1: insist on it; unset: build it when nvcc is found
+    TORCH_CUDA_ARCH_LIST   GPU architectures as for PyTorch, e.g. "8.0;9.0+PTX"
+    CUDAARCHS              the same as for CMake, e.g. "80;90"
+    CUDACXX, CUDA_HOME     which nvcc
+    MAX_JOBS               compile jobs at once
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+def find_nvcc() -> str | None:
+    """Path of nvcc, or None."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    candidates = [os.environ.get("CUDACXX"), *(f"{home}/bin/nvcc" for home in homes if home), shutil.which("nvcc")]
+    return next((path for path in candidates if path and shutil.which(path)), None)
+
+
+def want_cuda(nvcc: str | None) -> bool:
+    """Whether to build ``garfast._cuda``, from GARFAST_CUDA and whether nvcc was found."""
+    choice = os.environ.get("GARFAST_CUDA", "auto")
+    if choice not in ("0", "1", "auto"):
+        sys.exit(f"GARFAST_CUDA must be 0 or 1, not {choice!r}")
+    if choice == "1" and nvcc is None:
+        sys.exit("GARFAST_CUDA=1 but nvcc was not found: install the CUDA toolkit, or set CUDACXX to nvcc's path")
+    return choice != "0" and nvcc is not None
+
+
+def cuda_architectures() -> str:
+    """CMAKE_CUDA_ARCHITECTURES: what the environment asks for, else the visible GPU's, else 8.0 and 9.0 with PTX."""
+    if torch_list := os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        found = re.findall(r"(\d+)\.(\d+[af]?)(\+PTX)?", torch_list)
+        if not found:
+            sys.exit(f"TORCH_CUDA_ARCH_LIST must look like '8.0;9.0+PTX', not {torch_list!r}")
+        return ";".join(f"{major}{minor}" + ("" if ptx else "-real") for major, minor, ptx in found)
+    if cmake_list := os.environ.get("CUDAARCHS"):
+        return cmake_list
+    if smi := shutil.which("nvidia-smi"):
+        query = [smi, "--query-gpu=compute_cap", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+        if found := sorted(set(re.findall(r"^(\d+)\.(\d+)\s*$", answer, re.MULTILINE))):
+            return ";".join(major + minor for major, minor in found)
+    # sm_80 machine code also runs on 8.6 and 8.9; the PTX of 9.0 covers what comes after.
+    return "80-real;90"
+
+
+class CMakeBuild(build_ext):
+    """Configure once, build every wanted target, and leave each module where setuptools looks for it."""
+
+    def run(self) -> None:
+        import pybind11
+
+        nvcc = find_nvcc()
+        cuda = want_cuda(nvcc)
+        if not cuda:
+            self.extensions = [e for e in self.extensions if e.name != "garfast._cuda"]
+        output = Path(self.get_ext_fullpath("garfast._cpu")).resolve().parent
+        build = Path(self.build_temp).resolve()
+        build.mkdir(parents=True, exist_ok=True)
+        configure = [
+            "cmake",
+            f"-S{ROOT}",
+            f"-B{build}",
+            "-GNinja",
+            f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DGARFAST_OUTPUT_DIR={output}",
+            f"-DGARFAST_CUDA={'ON' if cuda else 'OFF'}",
+        ]
+        if cuda:
+            configure += [f"-DCMAKE_CUDA_COMPILER={nvcc}", f"-DCMAKE_CUDA_ARCHITECTURES={cuda_architectures()}"]
+        # A cached absolute path of a deleted isolated build environment (cmake, ninja, pybind11) must not be reused.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        self._call(configure)
+        jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
+        self._call(["cmake", "--build", str(build), "--parallel", jobs])
+
+    @staticmethod
+    def _call(command: list[str]) -> None:
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            hint = " (GARFAST_CUDA=0 builds without CUDA)" if "-DGARFAST_CUDA=ON" in command else ""
+            sys.exit(f"the native build failed in '{command[0]} {command[1]}': {error}{hint}")
+
+
+setup(
+    ext_modules=[Extension("garfast._cpu", []), Extension("garfast._cuda", [], optional=True)],
+    cmdclass={"build_ext": CMakeBuild},
+)
