@@ -39,6 +39,10 @@ class NoFaceError(LandmarkError):
     """No face was found in an image."""
 
 
+class ParametersFileError(GarfastError):
+    """A fit's params.json is missing, truncated, of the wrong kind or for another model."""
+
+
 class OutputError(GarfastError):
     """A result cannot be written (no space, no permission, not a folder)."""
 
