@@ -17,7 +17,6 @@ IMPLS = ("auto", "reference", "cpu", "cuda", "triton")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-@torch.compiler.assume_constant_result
 def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> str:
     """The backend that runs ``op`` on tensors of ``device_type``: 'reference', 'cpu', 'cuda' or 'triton'.
 
@@ -45,7 +44,7 @@ def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> s
         raise BackendUnavailableError(f"{op} has no Triton kernel: use impl='auto'")
     if reason := _native.why_not(impl):
         raise BackendUnavailableError(f"{op}: impl={impl!r} cannot run here: {reason}")
-    wanted = "cpu" if impl == "triton" and _native.triton_interpreted() else {"triton": "cuda"}.get(impl, impl)
+    wanted = "cpu" if impl == "triton" and _native.TRITON_INTERPRETED else {"triton": "cuda"}.get(impl, impl)
     if device_type != wanted:
         raise BackendUnavailableError(
             f"{op}: impl={impl!r} needs tensors on {wanted}, these are on {device_type}: move them or use impl='auto'"
@@ -57,7 +56,7 @@ _warned: set[str] = set()
 
 
 def _warn_once(message: str) -> None:
-    if message not in _warned:
+    if message not in _warned and not torch.compiler.is_compiling():
         _warned.add(message)
         warnings.warn(message, GarfastWarning, stacklevel=4)
 

@@ -1,8 +1,10 @@
-"""The compiled modules ``garfast._cpu`` and ``garfast._cuda`` and Triton: whether they are here, and why not."""
+"""The compiled modules ``garfast._cpu`` and ``garfast._cuda`` and Triton: whether they are here, and why not.
+
+All of it is settled when this module is imported, so that ``torch.compile`` sees constants.
+"""
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import os
@@ -11,51 +13,51 @@ from types import ModuleType
 import torch
 
 
-@functools.cache
-def _load(name: str) -> tuple[ModuleType | None, str]:
+def _load(name: str, absent: str) -> tuple[ModuleType | None, str]:
+    """The module ``garfast.NAME`` and '', or None and why not."""
     try:
         return importlib.import_module(f"garfast.{name}"), ""
     except ModuleNotFoundError:
-        if name == "_cuda":
-            return (
-                None,
-                "garfast was installed without CUDA kernels: install the CUDA toolkit (nvcc) and reinstall garfast",
-            )
-        return None, "the native CPU module is missing: install garfast with `pip install .`"
+        return None, absent
     except ImportError as error:
         return None, f"garfast.{name} does not load ({error}): reinstall garfast on this machine"
 
 
+_CPU, _CPU_MISSING = _load("_cpu", "the native CPU module is missing: install garfast with `pip install .`")
+_CUDA, _CUDA_MISSING = _load(
+    "_cuda", "garfast was built without CUDA kernels: install the CUDA toolkit (nvcc) and reinstall garfast"
+)
+_TRITON_MISSING = "" if importlib.util.find_spec("triton") else "Triton is not installed: `pip install triton`"
+
+# Whether Triton kernels run in its interpreter, on CPU tensors. Triton too reads this once, when it is imported.
+TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
 def cpu() -> ModuleType:
     """``garfast._cpu``; call only where ``why_not('cpu')`` is empty."""
-    module, reason = _load("_cpu")
-    if module is None:
-        raise ImportError(reason)
-    return module
+    if _CPU is None:
+        raise ImportError(_CPU_MISSING)
+    return _CPU
 
 
 def cuda() -> ModuleType:
     """``garfast._cuda``; call only where ``why_not('cuda')`` is empty."""
-    module, reason = _load("_cuda")
-    if module is None:
-        raise ImportError(reason)
-    return module
+    if _CUDA is None:
+        raise ImportError(_CUDA_MISSING)
+    return _CUDA
 
 
-def triton_interpreted() -> bool:
-    """Whether Triton kernels run in its interpreter, on CPU tensors."""
-    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+def cuda_missing() -> str:
+    """Why the CUDA kernels are not built or do not load; '' if they do, GPU or not."""
+    return _CUDA_MISSING
 
 
-@functools.cache
 def why_not(backend: str) -> str:
     """Why ``backend`` ('cpu', 'cuda' or 'triton') cannot run on this machine; '' if it can."""
     if backend == "cpu":
-        return _load("_cpu")[1]
+        return _CPU_MISSING
     if backend == "cuda":
-        return _load("_cuda")[1] or ("" if torch.cuda.is_available() else "PyTorch sees no CUDA device")
-    if importlib.util.find_spec("triton") is None:
-        return "Triton is not installed: `pip install triton`"
-    if not torch.cuda.is_available() and not triton_interpreted():
+        return _CUDA_MISSING or ("" if torch.cuda.is_available() else "PyTorch sees no CUDA device")
+    if not _TRITON_MISSING and not TRITON_INTERPRETED and not torch.cuda.is_available():
         return "PyTorch sees no CUDA device (TRITON_INTERPRET=1 runs Triton kernels slowly on the CPU)"
-    return ""
+    return _TRITON_MISSING
