@@ -43,17 +43,16 @@ template <typename T>
 void forward(const VertexNormalsParams<T>& p, cudaStream_t stream) {
   const int64_t total = p.batch * p.num_vertices;
   if (total == 0) return;
-  forward_kernel<T><<<blocks_for(total, kThreads), kThreads, 0, stream>>>(p);
-  check_launch("vertex_normals forward");
+  launch("vertex_normals forward", forward_kernel<T>, blocks_for(total, kThreads), kThreads, 0, stream, p);
 }
 
 template <typename T>
 void backward(const VertexNormalsBackwardParams<T>& p, cudaStream_t stream) {
   const int64_t total = p.batch * p.num_vertices;
   if (total == 0) return;
-  grad_sum_kernel<T><<<blocks_for(total, kThreads), kThreads, 0, stream>>>(p);
-  grad_vertex_kernel<T><<<blocks_for(total, kThreads), kThreads, 0, stream>>>(p);
-  check_launch("vertex_normals backward");
+  const unsigned blocks = blocks_for(total, kThreads);
+  launch("vertex_normals backward", grad_sum_kernel<T>, blocks, kThreads, 0, stream, p);
+  launch("vertex_normals backward", grad_vertex_kernel<T>, blocks, kThreads, 0, stream, p);
 }
 
 }  // namespace

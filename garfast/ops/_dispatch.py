@@ -44,7 +44,8 @@ def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> s
         raise BackendUnavailableError(f"{op} has no Triton kernel: use impl='auto'")
     if reason := _native.why_not(impl):
         raise BackendUnavailableError(f"{op}: impl={impl!r} cannot run here: {reason}")
-    wanted = "cpu" if impl == "triton" and _native.TRITON_INTERPRETED else {"triton": "cuda"}.get(impl, impl)
+    on_host = {"cpu": True, "cuda": _native.CUDA_ON_HOST, "triton": _native.TRITON_INTERPRETED}[impl]
+    wanted = "cpu" if on_host else "cuda"
     if device_type != wanted:
         raise BackendUnavailableError(
             f"{op}: impl={impl!r} needs tensors on {wanted}, these are on {device_type}: move them or use impl='auto'"
@@ -110,6 +111,8 @@ def call_native(backend: str, function: str, like: Tensor, *args: Tensor | int |
     values = [a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in args]
     if backend == "cpu":
         getattr(_native.cpu(), function)(torch.get_num_threads(), *values)
+    elif _native.CUDA_ON_HOST:
+        getattr(_native.cuda(), function)(0, 0, *values)
     else:
         stream = torch.cuda.current_stream(like.device).cuda_stream
         getattr(_native.cuda(), function)(like.device.index, stream, *values)

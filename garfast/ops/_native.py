@@ -29,6 +29,9 @@ _CUDA, _CUDA_MISSING = _load(
 )
 _TRITON_MISSING = "" if importlib.util.find_spec("triton") else "Triton is not installed: `pip install triton`"
 
+# Set by tests that put a build of the CUDA kernels for the host in place of the module: 'cuda' then takes CPU tensors.
+CUDA_ON_HOST = False
+
 # Whether Triton kernels run in its interpreter, on CPU tensors. Triton too reads this once, when it is imported.
 TRITON_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 
@@ -57,7 +60,8 @@ def why_not(backend: str) -> str:
     if backend == "cpu":
         return _CPU_MISSING
     if backend == "cuda":
-        return _CUDA_MISSING or ("" if torch.cuda.is_available() else "PyTorch sees no CUDA device")
+        visible = CUDA_ON_HOST or torch.cuda.is_available()
+        return _CUDA_MISSING or ("" if visible else "PyTorch sees no CUDA device")
     if not _TRITON_MISSING and not TRITON_INTERPRETED and not torch.cuda.is_available():
         return "PyTorch sees no CUDA device (TRITON_INTERPRET=1 runs Triton kernels slowly on the CPU)"
     return _TRITON_MISSING

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 
 from garfast.ops import _native
+from tests import cuda_host
 
 Mesh = tuple[Tensor, Tensor]
 
 
-@pytest.fixture(
-    params=["reference", "cpu", pytest.param("cuda", marks=pytest.mark.gpu)],
-)
-def impl(request: pytest.FixtureRequest) -> str:
-    """Every backend of the mesh operators."""
+@pytest.fixture(scope="session")
+def cuda_host_module() -> ModuleType:
+    """The CUDA kernels compiled for the CPU."""
+    if reason := cuda_host.why_not():
+        pytest.skip(f"CUDA kernels on the host: {reason}")
+    return cuda_host.build()
+
+
+@pytest.fixture
+def cuda_on_host(cuda_host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let impl='cuda' run the CUDA kernels on CPU tensors."""
+    monkeypatch.setattr(_native, "_CUDA", cuda_host_module)
+    monkeypatch.setattr(_native, "_CUDA_MISSING", "")
+    monkeypatch.setattr(_native, "CUDA_ON_HOST", True)
+
+
+@pytest.fixture(params=["reference", "cpu", "cuda-on-host", pytest.param("cuda", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every way to run an operator that has C++ and CUDA kernels; see `impl` and `device`."""
+    if request.param == "cuda-on-host":
+        request.getfixturevalue("cuda_on_host")
     return request.param
 
 
 @pytest.fixture
-def device(impl: str) -> str:
-    """The device that ``impl`` runs on; the reference runs on the CPU."""
-    return "cuda" if impl == "cuda" else "cpu"
+def impl(backend: str) -> str:
+    """The `impl` argument for the backend."""
+    return "cuda" if backend == "cuda-on-host" else backend
+
+
+@pytest.fixture
+def device(backend: str) -> str:
+    """The device that the backend takes tensors on; the reference runs on the CPU."""
+    return "cuda" if backend == "cuda" else "cpu"
 
 
 @pytest.fixture(params=_native.cpu().isas())
