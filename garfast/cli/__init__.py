@@ -11,7 +11,9 @@ from garfast import __version__
 from garfast.errors import GarfastError
 
 # command name -> (module that defines `command`, one line for `garfast --help`)
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
+}
 
 
 class _Cli(click.Group):

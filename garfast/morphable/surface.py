@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from garfast.errors import ArgumentError
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 

@@ -148,3 +148,9 @@ def test_validate_names_bad_values(sheet: MorphableModel, field: str, index: Any
 def test_validate_checks_masks(sheet: MorphableModel) -> None:
     with pytest.raises(ArgumentError, match="region 'skin' must have values between 0 and 1"):
         replace(sheet, regions={"skin": torch.full((90,), 2.0)}).validate()
+
+
+def test_adjacency_is_built_once(sheet: MorphableModel) -> None:
+    assert sheet.adjacency is sheet.adjacency
+    assert sheet.adjacency.offsets.shape == (91,)
+    assert sheet.adjacency.corners.shape == (3 * sheet.triangles.shape[0],)

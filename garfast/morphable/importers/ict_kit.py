@@ -141,7 +141,7 @@ def read_kit(folder: Path) -> IctArrays:
         ModelFileError: a file is missing, malformed or does not belong to this model.
     """
     folder = find_kit(folder)
-    expression_names, landmarks = _read_indices(folder / INDEX_FILE)
+    expression_names, landmarks = read_indices(folder / INDEX_FILE)
     mesh = read_obj(folder / NEUTRAL_FILE)
     if len(mesh.vertices) != NUM_VERTICES:
         raise ModelFileError(
@@ -182,7 +182,12 @@ def with_second_jaw_line(landmarks: NDArray[np.int64]) -> NDArray[np.int64]:
     return landmarks
 
 
-def _read_indices(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def read_indices(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Expression names and the 68 landmark vertices (second jaw line) of the kit's index file.
+
+    Raises:
+        ModelFileError: the file is missing or is not the kit's.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         names = tuple(str(name) for name in data["expressions"])

@@ -87,7 +87,7 @@ def _front_axis(shell: NDArray[np.float64], centre: NDArray[np.float64]) -> NDAr
 
 
 def _outer_head(
-    raw: IctArrays, vertices: NDArray[np.float64], skin: NDArray[np.bool_], edges: NDArray[np.integer]
+    raw: IctArrays, vertices: NDArray[np.float64], skin: NDArray[np.bool_], edges: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
     """Ears, scalp and neck, which the kit's table does not name: bounds in mm on its neutral head, then softened."""
     x, y, z = np.abs(vertices[:, 0]), vertices[:, 1], vertices[:, 2]

@@ -14,17 +14,9 @@ from garfast.errors import ModelFileError
 from garfast.morphable.importers import ict_kit
 from garfast.morphable.importers.ict import import_ict
 from garfast.morphable.importers.ict_kit import read_kit, read_obj, read_obj_vertices
+from tests.morphable.importers.kit import few_modes, write_kit, write_obj
 
 SIZES = {"face": 60, "eyeball_left": 20, "eyeball_right": 20}
-
-
-def write_obj(path: Path, vertices: np.ndarray, uv: np.ndarray, faces: list[list[int]]) -> None:
-    lines = ["mtllib ICTFaceModelMaterial.mtl"]
-    lines += [f"v {x:.15f} {y:.15f} {z:.15f}" for x, y, z in vertices]
-    lines += [f"vt {u:.6f} {v:.6f}" for u, v in uv]
-    lines += ["usemtl M_Face"]
-    lines += ["f " + " ".join(f"{k + 1}/{k + 1}" for k in face) for face in faces]
-    path.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -153,31 +145,11 @@ def test_the_folder_and_the_arrays_give_the_same_model(ict_path: Path, tmp_path:
     whole = ict_path.with_name("ict_facekit.npz")
     if not whole.is_file():
         pytest.skip(f"no whole ICT-FaceKit model at {whole}")
-    with np.load(whole) as archive:
-        data = dict(archive)
-    names = list(data["expression_names"])
-    chosen = [names.index("jawOpen"), names.index("mouthClose"), names.index("eyeBlink_L")]
-    data["identity"], data["expression"] = data["identity"][:2], data["expression"][chosen]
-    data["expression_names"] = data["expression_names"][chosen]
+    data = few_modes(whole)
     np.savez(tmp_path / "arrays.npz", **data)
-    folder = tmp_path / "FaceXModel"
-    folder.mkdir()
-    neutral = data["vertices"].astype(np.float64)
-    with (folder / "generic_neutral_mesh.obj").open("w") as stream:
-        np.savetxt(stream, neutral, "v %.6f %.6f %.6f")
-        np.savetxt(stream, data["uv"], "vt %.6f %.6f")
-        corners = np.stack([data["triangles"], data["uv_triangles"]], -1).reshape(-1, 6) + 1
-        np.savetxt(stream, corners, "f %d/%d %d/%d %d/%d")
-    modes = {f"identity{k:03d}": mode for k, mode in enumerate(data["identity"])}
-    modes |= dict(zip(data["expression_names"], data["expression"], strict=True))
-    for name, mode in modes.items():
-        np.savetxt(folder / f"{name}.obj", neutral + mode, "v %.6f %.6f %.6f")
-    first_line = data["landmarks68"].tolist()
-    indices = {"expressions": data["expression_names"].tolist(), "idx_to_landmark_verts": first_line}
-    (folder / "vertex_indices.json").write_text(json.dumps(indices))
-
+    folder = write_kit(tmp_path / "kit", data)
     expected, model = import_ict(tmp_path / "arrays.npz"), import_ict(folder)
-    assert read_obj_vertices(folder / "jawOpen.obj").shape == neutral.shape
+    assert read_obj_vertices(folder / "jawOpen.obj").shape == data["vertices"].shape
     assert model.exp_names == expected.exp_names == ("jawOpen", "jawOpenMouthClose", "eyeBlink_L")
     for field in ("mean", "shape_basis", "exp_basis", "landmark_weights", "uv"):
         torch.testing.assert_close(getattr(model, field), getattr(expected, field), atol=1e-4, rtol=1e-5)

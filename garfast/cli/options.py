@@ -1,0 +1,78 @@
+"""Options that several commands share, so that they are spelled and explained alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from garfast.errors import ArgumentError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+IMPLEMENTATIONS = ("auto", "reference", "cpu", "cuda", "triton")
+
+
+def model_option(function: F) -> F:
+    """``--model NAME|PATH``, passed as ``model: str | None``; None is the default model of ``load_model``."""
+    return click.option(
+        "--model",
+        metavar="NAME|PATH",
+        default=None,
+        shell_complete=_complete_model,
+        help="Face model: a name of `garfast model list` or an .npz file. Default: see `garfast model default`.",
+    )(function)
+
+
+def device_option(function: F) -> F:
+    """``--device NAME``, passed as ``device: str``: 'auto' is resolved to 'cuda' where a GPU is usable, else 'cpu'."""
+    return click.option(
+        "--device",
+        metavar="DEVICE",
+        default="auto",
+        show_default=True,
+        callback=lambda _context, _parameter, value: resolve_device(value),
+        help="Where to compute: auto, cpu, cuda or cuda:N.",
+    )(function)
+
+
+def impl_option(function: F) -> F:
+    """``--impl NAME``, passed as ``impl: str``: which implementation of the operators to use."""
+    return click.option(
+        "--impl",
+        type=click.Choice(IMPLEMENTATIONS),
+        default="auto",
+        show_default=True,
+        help="Implementation of the operators.",
+    )(function)
+
+
+def resolve_device(name: str) -> str:
+    """The device that a name stands for.
+
+    Args:
+        name: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+
+    Raises:
+        ArgumentError: the name is none of these, or there is no such GPU.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"'{name}' is not a device that garfast knows: use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError(f"there is no device '{name}' on this machine: use --device cpu, or see `garfast doctor`")
+    return name
+
+
+def _complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from garfast.morphable import list_models
+
+    return [entry.name for entry in list_models() if entry.name.startswith(incomplete)]
