@@ -1,0 +1,148 @@
+"""The built-in face: its file, its proportions, its annotations, and that random faces stay whole."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from garfast.morphable import MorphableModel, load_model
+from garfast.morphable.builtin import BUILTIN_PATH, facts, load_builtin
+from garfast.morphable.builtin.landmarks import MIRRORED
+from garfast.morphable.model_file import read_arrays
+
+
+@pytest.fixture(scope="module")
+def face() -> MorphableModel:
+    return load_builtin()
+
+
+def test_loads_fast_by_name_and_is_small() -> None:
+    load_model("builtin")
+    start = time.perf_counter()
+    model = load_model("builtin")
+    assert time.perf_counter() - start < 0.5
+    assert model.num_vertices >= 4000
+    assert model.num_shape >= 30
+    assert model.num_exp >= 20
+    assert BUILTIN_PATH.stat().st_size < 4 * 2**20
+
+
+@pytest.mark.slow  # lays the mesh out again: about 15 s
+def test_file_is_what_the_code_generates() -> None:
+    from garfast.morphable.builtin.build import build_arrays
+
+    built, kept = build_arrays(), read_arrays(BUILTIN_PATH)
+    assert set(built) == set(kept)
+    for key, value in built.items():
+        if value.dtype.kind == "f":
+            np.testing.assert_allclose(kept[key].astype(float), value.astype(float), atol=0.01, err_msg=key)
+        else:
+            np.testing.assert_array_equal(kept[key], value, err_msg=key)
+
+
+def test_mesh_is_closed_but_for_its_rims_and_mirrored(face: MorphableModel) -> None:
+    triangles = face.triangles.long()
+    edges = torch.cat([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    directed = edges[:, 0] * face.num_vertices + edges[:, 1]
+    assert len(torch.unique(directed)) == len(directed)  # every edge at most once in each direction: one orientation
+    mirror = face.mirror
+    assert mirror is not None
+    assert torch.equal(mirror[mirror], torch.arange(face.num_vertices))
+    flipped = face.mean[mirror] * torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.allclose(flipped, face.mean, atol=2e-3)
+
+
+def test_modes_change_what_they_are_named_after(face: MorphableModel) -> None:
+    rest = _measure(face, face.mean)
+    spread = dict.fromkeys(rest, 0.0)
+    for name, mode in zip(face.shape_names, face.shape_basis, strict=True):
+        more = _measure(face, face.mean + 0.5 * mode)
+        less = _measure(face, face.mean - 0.5 * mode)
+        for key in rest:
+            slope = (more[key] - less[key]) / facts.FACTS[key].sd
+            spread[key] += slope**2
+            if key == name:
+                assert 0.6 < slope < 1.3, f"{name}: {slope:.2f} standard deviations"
+    for key, value in spread.items():
+        assert 0.75 < value**0.5 < 1.4, f"{key}: random faces spread {value**0.5:.2f} of the published deviation"
+
+
+def test_landmarks_are_mirrored_and_in_order(face: MorphableModel) -> None:
+    points = face.landmarks(face.mean)
+    mirrored = points[MIRRORED.copy()] * torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.allclose(mirrored, points, atol=0.02)
+    assert points[36, 0] < points[39, 0] < 0 < points[42, 0] < points[45, 0]
+    assert (points[:16, 0] < points[1:17, 0]).all()
+    assert points[30, 2] == points[:, 2].max()
+    assert points[8, 1] == points[:, 1].min()
+    assert (points[17:27, 1] > points[36:48, 1].max()).all()
+
+
+def test_contour_holds_each_jaw_landmark(face: MorphableModel) -> None:
+    vertices = face.landmark_triangles[:17, 0]
+    for landmark, path in zip(vertices, face.contour, strict=True):
+        path = path[path >= 0]
+        assert landmark in path
+        assert len(path) == len(torch.unique(path)) >= 12
+        steps = face.mean[path].diff(dim=0).norm(dim=1)
+        assert steps.max() < 14
+
+
+def test_texture_triangles_do_not_overlap(face: MorphableModel) -> None:
+    assert face.uv.min() >= 0
+    assert face.uv.max() <= 1
+    a, b, c = face.uv[face.uv_triangles.long()].unbind(1)
+    area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
+    assert area.min() > -1e-7
+    # Sample points of the sheet fall into one triangle at most.
+    size = 1600
+    cover = np.zeros((size, size), np.int32)
+    corners = torch.stack([a, b, c], 1).double().numpy() * size
+    for t in corners[area.numpy() > 1e-8]:
+        low, high = np.ceil(t.min(0) - 0.37).astype(int), np.floor(t.max(0) - 0.37).astype(int)
+        if (high < low).any():
+            continue
+        x, y = np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1))
+        sides = [
+            (t[(k + 1) % 3, 0] - t[k, 0]) * (y + 0.37 - t[k, 1]) - (t[(k + 1) % 3, 1] - t[k, 1]) * (x + 0.37 - t[k, 0])
+            for k in range(3)
+        ]
+        cover[y, x] += np.min(sides, axis=0) > 1e-3
+    assert cover.max() == 1
+
+
+def test_regions_cover_what_they_name(face: MorphableModel) -> None:
+    for name in ("skin", "lips", "brows", "eyeballs", "iris", "pupil", "lids", "teeth", "tongue", "mouth_socket"):
+        mask = face.regions[name]
+        assert mask.max() == 1, name
+    assert (face.regions["iris"] <= face.regions["eyeballs"]).all()
+    lips = face.mean[face.regions["lips"] > 0.5]
+    assert lips[:, 0].abs().max() < 27
+    assert lips[:, 1].max() < -40 < -30
+
+
+def _random(face: MorphableModel, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = torch.randn(count, face.num_shape, generator=generator)
+    exp = torch.randn(count, face.num_exp, generator=generator)
+    return shape, torch.minimum(torch.maximum(exp, face.exp_bounds[:, 0]), face.exp_bounds[:, 1])
+
+
+def test_closed_lips_do_not_cross(face: MorphableModel) -> None:
+    shape, _ = _random(face, 100, 6)
+    points = face.landmarks(face.evaluate(shape))
+    for upper, lower in ((61, 67), (62, 66), (63, 65)):
+        gap = points[:, upper, 1] - points[:, lower, 1]
+        assert gap.min() > -0.4
+        assert gap.max() < 2.5
+
+
+def _measure(face: MorphableModel, vertices: torch.Tensor) -> dict[str, float]:
+    from garfast.morphable.builtin import anatomy
+
+    assert face.mirror is not None
+    named = {name: int(index) for name, index in anatomy.points_of_file(BUILTIN_PATH).items()}
+    return anatomy.measure(vertices.double().numpy(), face.mirror.numpy(), named)
