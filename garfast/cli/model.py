@@ -19,7 +19,7 @@ def command() -> None:
     """List, inspect, import and fetch face models."""
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="List the models.")
 def list_command() -> None:
     """List the models that --model accepts by name; the default one is marked with a star."""
     from garfast.morphable import default_model_name, list_models, model_directory
@@ -34,7 +34,7 @@ def list_command() -> None:
     click.echo(f"\nImported models are in {model_directory()}.")
 
 
-@command.command(name="info")
+@command.command(name="info", short_help="Show what a model contains.")
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info_command(name: str | None, as_json: bool) -> None:
@@ -50,7 +50,7 @@ def info_command(name: str | None, as_json: bool) -> None:
         click.echo(f"{key.replace('_', ' '):<{width}}  {_text(value)}")
 
 
-@command.group(name="import")
+@command.group(name="import", short_help="Import a model from a file or folder.")
 def import_group() -> None:
     """Turn a face model from elsewhere into one that --model accepts by name."""
 
@@ -66,7 +66,7 @@ _part_option = click.option(
 )
 
 
-@import_group.command(name="ict")
+@import_group.command(name="ict", short_help="The ICT Face Model Light.")
 @click.argument("path", type=click.Path(path_type=Path))
 @_name_option
 @_part_option
@@ -78,7 +78,7 @@ def import_ict_command(path: Path, name: str | None, part: Any, make_default: bo
     _store(import_ict(path, part), name or "ict", make_default)
 
 
-@import_group.command(name="npz")
+@import_group.command(name="npz", short_help="A file in garfast's own format.")
 @click.argument("path", type=click.Path(path_type=Path))
 @_name_option
 @_default_option
@@ -89,12 +89,12 @@ def import_npz_command(path: Path, name: str | None, make_default: bool) -> None
     _store(MorphableModel.load(path), name or path.stem, make_default)
 
 
-@command.group(name="download")
+@command.group(name="download", short_help="Fetch a model and import it.")
 def download_group() -> None:
     """Fetch a face model from where its authors publish it, and import it."""
 
 
-@download_group.command(name="ict")
+@download_group.command(name="ict", short_help="The ICT Face Model Light.")
 @_name_option
 @_part_option
 @_default_option
@@ -140,7 +140,7 @@ def download_ict_command(
         shutil.rmtree(target)
 
 
-@command.command(name="default")
+@command.command(name="default", short_help="Show or choose the default model.")
 @click.argument("name", metavar="[NAME|PATH]", required=False)
 def default_command(name: str | None) -> None:
     """Choose the model that is used without --model; without NAME, say which it is."""

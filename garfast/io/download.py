@@ -88,8 +88,8 @@ def fetch(
     Args:
         url: http or https.
         path: the file to write; its folder is made.
-        expected: size and checksums to check, as far as they are known; None checks nothing. The length
-            that the server states is always checked.
+        expected: size and checksums to check, as far as they are known; None checks nothing. The length that the
+            server states is always checked.
         timeout: seconds without an answer after which a try is given up.
         attempts: tries in all, as long as each brings the file further.
 

@@ -38,8 +38,8 @@ class MorphableModel:
             where free, lower 0 for one-sided blendshapes.
         landmark_triangles: [68, 3] int64, the vertices around each iBUG landmark; a plain vertex is ``(v, v, v)``.
         landmark_weights: [68, 3] barycentric weights that sum to 1; a plain vertex is ``(1, 0, 0)``.
-        contour: [17, K] int64, for each jaw landmark 0..16 the vertices it may slide over when the head turns, in order
-            along the surface, padded with -1.
+        contour: [17, K] int64, for each jaw landmark 0..16 the vertices it may slide over when the head turns: its own
+            first, then along the cheek toward the front, padded with -1.
         uv: [U, 2] texture coordinates, v up; U = 0 where the model has none.
         uv_triangles: [F, 3] int32 into ``uv``; [0, 3] where the model has none.
         shape_names: S names.

@@ -138,6 +138,8 @@ def _load_builtin() -> MorphableModel:
     try:
         from garfast.morphable.builtin import load_builtin
     except ModuleNotFoundError as error:
+        if error.name != "garfast.morphable.builtin":
+            raise
         raise ModelFileError(
             "this installation has no built-in face (garfast.morphable.builtin is missing): install garfast again"
         ) from error

@@ -129,6 +129,15 @@ def _from_the_future(folder: Path, model: MorphableModel) -> None:
     np.savez(folder / "bad.npz", **(_arrays(model, folder) | {"format_version": np.array(99)}))
 
 
+def _version_text(folder: Path, model: MorphableModel) -> None:
+    np.savez(folder / "bad.npz", **(_arrays(model, folder) | {"format_version": np.array("new")}))
+
+
+def _large_indices(folder: Path, model: MorphableModel) -> None:
+    arrays = _arrays(model, folder)
+    np.savez(folder / "bad.npz", **(arrays | {"triangles": arrays["triangles"].astype(np.int64) + 2**32}))
+
+
 def _centimetres(folder: Path, model: MorphableModel) -> None:
     np.savez(folder / "bad.npz", **(_arrays(model, folder) | {"units": np.array("cm")}))
 
@@ -156,6 +165,8 @@ def _regions_without_names(folder: Path, model: MorphableModel) -> None:
         (_float_triangles, "'triangles' must hold numbers of kind int32"),
         (_wrong_landmarks, r"must have shape \[68, 3\]"),
         (_from_the_future, "format version 99"),
+        (_version_text, "'format_version' of .* is not one whole number"),
+        (_large_indices, "'triangles' has numbers that do not fit int32"),
         (_centimetres, "units must be 'mm'"),
         (_regions_without_names, "one row for each of the 0 region_names"),
     ],
@@ -168,3 +179,23 @@ def test_bad_files_get_one_sentence(
         MorphableModel.load(tmp_path / "bad.npz")
     assert "bad.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_damage_anywhere_is_a_model_file_error(sheet: MorphableModel, tmp_path: Path) -> None:
+    """Random bytes changed or cut off: the file loads or is refused in one sentence, and nothing else happens."""
+    path = tmp_path / "bad.npz"
+    sheet.save(path)
+    data = path.read_bytes()
+    random = np.random.default_rng(0)
+    sentences: list[str] = []
+    for _ in range(120):
+        damaged = bytearray(data)
+        for position in random.integers(len(data), size=random.integers(1, 10)):
+            damaged[position] = random.integers(256)
+        path.write_bytes(bytes(damaged[: random.integers(len(data) // 2, 2 * len(data))]))
+        try:
+            MorphableModel.load(path)
+        except ModelFileError as error:
+            sentences.append(str(error))
+    assert len(sentences) > 60
+    assert not any("\n" in sentence for sentence in sentences)

@@ -86,11 +86,11 @@ def import_ict(path: str | os.PathLike[str], part: Literal["all", "face"] = "all
     source = Path(path)
     if not source.exists():
         raise ModelFileError(f"there is no file or folder {source}: {_EXPECTED}")
-    raw = read_kit(source) if source.is_dir() else _read_npz(source)
     try:
+        raw = read_kit(source) if source.is_dir() else _read_npz(source)
         model = _build(_visible(raw, part))
         model.validate()
-    except (ArgumentError, IndexError, ValueError) as error:
+    except (ArgumentError, IndexError, TypeError, ValueError) as error:
         raise ModelFileError(f"{source} does not fit together as an ICT face model: {error}") from error
     return model
 
