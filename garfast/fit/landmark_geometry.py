@@ -67,7 +67,7 @@ class LandmarkGeometry:
         """Gather landmarks and contour candidates of ``model``, on its device."""
         corners = model.landmark_triangles.long()
         weights = model.landmark_weights.double()
-        contour = model.contour.long()
+        contour = _frontal_chains(model)
         known = contour >= 0
         used, slots = torch.unique(
             torch.cat([corners.reshape(-1), contour.clamp(min=0).reshape(-1)]), return_inverse=True
@@ -174,6 +174,26 @@ class LandmarkGeometry:
     def contour_normals(self, rotation: Tensor) -> Tensor:
         """Outward normals of the 17 contour landmarks in the picture, y up: [B, 17, 2]."""
         return (_roll(rotation) @ self.outward[:, :2].T).mT
+
+
+def _frontal_chains(model: MorphableModel) -> Tensor:
+    """The part of each contour chain in front of its landmark, [17, K] int64, outermost first, padded with -1.
+
+    A model's chains run along the surface in either direction and may go on behind the jaw line, over ear and neck. The
+    outline of those is not the outline of the face, so a chain ends at the landmark's own point, which is left out.
+    """
+    own = model.landmarks(model.mean)[:NUM_CONTOUR]
+    rows = []
+    for row, point in zip(model.contour, own, strict=True):
+        chain = row[row >= 0]
+        places = model.mean[chain]
+        split = int((places - point).norm(dim=1).argmin())
+        ahead, behind = slice(split + 1, None), slice(0, split)
+        if places[behind, 2].sum() - split * point[2] > places[ahead, 2].sum() - (len(chain) - 1 - split) * point[2]:
+            rows.append(chain[behind].flip(0))
+        else:
+            rows.append(chain[ahead])
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1).long()
 
 
 def _outward(jaw: Tensor) -> Tensor:
