@@ -64,4 +64,5 @@ PYBIND11_MODULE(_cpu, m) {
 #endif
   m.attr("compiler") = __VERSION__;
   bind_vertex_normals(m);
+  bind_synth(m);
 }

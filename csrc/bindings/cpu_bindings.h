@@ -8,5 +8,6 @@ namespace garfast {
 namespace py = pybind11;
 
 void bind_vertex_normals(py::module_& m);
+void bind_synth(py::module_& m);
 
 }  // namespace garfast

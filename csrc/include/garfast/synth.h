@@ -1,0 +1,105 @@
+// Pictures of synthetic faces: visibility of a triangle mesh, blendshape sums, and deferred shading of its layers.
+//
+// A picture is drawn in layers (body, head, hair, things), each a triangle mesh with its own visibility buffer at twice
+// the picture's resolution. Shading takes one layer at a time and composes it into a linear RGBA frame: farther layers
+// first, a sample only where it is nearer than what is there. Lengths are millimetres in camera space (x right, y up,
+// the camera looks along -z); depth is -z.
+#pragma once
+
+#include <cstdint>
+
+#include "garfast/isa.h"
+
+namespace garfast {
+
+// Every scalar a material knows, in the order in which Python packs them (garfast._cpu.synth_parameters has the names).
+// clang-format off
+#define GARFAST_SYNTH_PARAMETERS(X)                                                                                    \
+  X(pixel_mm) X(noise_x) X(noise_y) X(noise_z)                                                                         \
+  X(skin_r) X(skin_g) X(skin_b) X(mottle) X(redness) X(blush) X(freckles) X(freckle_size) X(oil) X(gloss) X(bump)      \
+  X(wrinkles) X(bags) X(lip_r) X(lip_g) X(lip_b) X(lip_strength) X(lip_gloss)                                          \
+  X(shadow_r) X(shadow_g) X(shadow_b) X(shadow_strength) X(shadow_width) X(liner) X(lash_length)                       \
+  X(brow_r) X(brow_g) X(brow_b) X(brow_strength) X(brow_width) X(brow_taper) X(brow_start) X(brow_end) X(brow_ragged)  \
+  X(brow_rise) X(beard_r) X(beard_g) X(beard_b) X(beard_strength) X(stubble) X(beard_grain)                            \
+  X(mole0_x) X(mole0_y) X(mole0_z) X(mole0_r) X(mole1_x) X(mole1_y) X(mole1_z) X(mole1_r)                              \
+  X(mole2_x) X(mole2_y) X(mole2_z) X(mole2_r)                                                                          \
+  X(iris_r) X(iris_g) X(iris_b) X(iris_ring) X(iris_radius) X(pupil_radius) X(sclera_r) X(sclera_g) X(sclera_b)        \
+  X(veins) X(catchlight) X(catch_x) X(catch_y) X(catch_size)                                                           \
+  X(teeth_r) X(teeth_g) X(teeth_b) X(mouth_r) X(mouth_g) X(mouth_b)                                                    \
+  X(hair_r) X(hair_g) X(hair_b) X(hair_tip_r) X(hair_tip_g) X(hair_tip_b) X(hair_gloss) X(hair_grain) X(hair_clump)    \
+  X(hair_ragged) X(hair_wave) X(scalp_strength)                                                                        \
+  X(pattern) X(pattern_scale) X(pattern_r) X(pattern_g) X(pattern_b)                                                   \
+  X(key_x) X(key_y) X(key_z) X(key_r) X(key_g) X(key_b)                                                                \
+  X(rim_x) X(rim_y) X(rim_z) X(rim_r) X(rim_g) X(rim_b)                                                                \
+  X(shadow_on) X(shadow_soft) X(shadow_bias) X(wrap)                                                                   \
+  X(map_xx) X(map_xy) X(map_xz) X(map_x0) X(map_yx) X(map_yy) X(map_yz) X(map_y0) X(map_dx) X(map_dy) X(map_dz)        \
+  X(orthographic)
+// clang-format on
+
+enum SynthParameter : int {
+#define GARFAST_SYNTH_ENUM(name) kSynth_##name,
+  GARFAST_SYNTH_PARAMETERS(GARFAST_SYNTH_ENUM)
+#undef GARFAST_SYNTH_ENUM
+      kSynthParameters
+};
+
+// Which shader draws a triangle.
+enum SynthMaterial : uint8_t { kSkin = 0, kEye = 1, kTeeth = 2, kMouth = 3, kHair = 4, kSolid = 5 };
+
+// Attributes per vertex [V, kSynthAttributes]: what they mean depends on the material.
+//   skin, teeth, mouth  0-2 place on the mean face (mm); 3 distance outside the lips' outline (mm, negative inside);
+//                       4 distance from the lid opening (mm); 5 height above the eye's axis (mm); 6 place along the
+//                       brow (0 inner end .. 1 outer end); 7 height above the brow's middle line (mm); 8 blush; 9
+//                       oiliness; 10 ambient openness (0..1); 11 scalp hair; 12 beard
+//   eye                 0-2 direction from the eye's centre at rest; 10 ambient openness
+//   hair                0 place across the strands, 1 along them (mm); 2-4 strand direction in camera space;
+//                       5 cover (signed mm inside the outline); 6 share of the way to the tip; 10 ambient openness
+//   solid               0-2 colour; 3 specular strength; 4 gloss exponent; 5-6 texture place (mm); 7 opacity;
+//                       8 how much of the pattern it takes; 10 ambient openness
+constexpr int kSynthAttributes = 13;
+
+struct SynthVisibilityParams {
+  const float* positions;    // [V, 3] camera space
+  const int32_t* triangles;  // [F, 3] counter-clockwise from outside
+  const float* camera;       // [4] NDC coefficients as for rasterize_normals
+  int32_t* ids;              // [H, W] out, or null: triangle or -1
+  float* barycentrics;       // [2, H, W] out, or null: weights of the first two corners
+  float* depth;              // [H, W] out: -z, +inf where nothing is
+  int64_t num_vertices, num_triangles, height, width;
+  bool orthographic, cull;
+  bool clear;  // start from an empty depth buffer; otherwise keep what is nearer
+};
+
+struct SynthBlendParams {
+  const float* mean;                 // [N]
+  const int16_t* basis;              // [K, N] quantised
+  const float* step;                 // [K] size of one quantum
+  const float* weights;              // [K]; rows with weight 0 cost nothing
+  float* out;                        // [N]
+  int64_t num_rows, size, row_size;  // row_size: from one row of the basis to the next
+};
+
+struct SynthShadeParams {
+  const float* positions;     // [V, 3]
+  const float* normals;       // [V, 3]
+  const float* attributes;    // [V, kSynthAttributes]
+  const int32_t* triangles;   // [F, 3]
+  const uint8_t* materials;   // [F] SynthMaterial
+  const int32_t* ids;         // [2H, 2W]
+  const float* barycentrics;  // [2, 2H, 2W] or more planes
+  const float* depth;         // [2H, 2W]
+  const float* parameters;    // [kSynthParameters]
+  const float* ambient;       // [9, 3] irradiance coefficients of the light around
+  const float* shadow;        // [M, M] distance from the key light, +inf where nothing is; may be null
+  const int8_t* noise;        // [64, 64, 64, 4] tiling noise: value and gradient
+  float* frame;               // [2H, 2W, 4] linear premultiplied colour, in and out
+  float* frame_depth;         // [2H, 2W] in and out
+  int64_t height, width;      // of the picture
+  int64_t shadow_size;
+};
+
+GARFAST_DECLARE_CPU(synth_visibility, SynthVisibilityParams)
+GARFAST_DECLARE_CPU(synth_blend, SynthBlendParams)
+GARFAST_DECLARE_CPU(synth_shade, SynthShadeParams)
+
+}  // namespace garfast

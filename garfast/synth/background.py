@@ -1,0 +1,119 @@
+"""What is behind the face: parts of the pictures that scikit-image ships, and made-up walls, rooms and blurs."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+Bytes = NDArray[np.uint8]
+
+# Pictures without faces that are part of every scikit-image installation.
+_PICTURES = (
+    "brick.png",
+    "chelsea.png",
+    "coffee.png",
+    "coins.png",
+    "color.png",
+    "grass.png",
+    "gravel.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "page.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "text.png",
+)
+_LARGEST = 640
+
+
+@lru_cache(maxsize=1)
+def _pictures() -> tuple[Image.Image, ...]:
+    """The pictures that are there, at most ``_LARGEST`` pixels a side, in a fixed order."""
+    from skimage import data
+
+    folder = Path(data.__file__).parent
+    found = []
+    for name in _PICTURES:
+        path = folder / name
+        if path.is_file():
+            picture = Image.open(path).convert("RGB")
+            picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
+            found.append(picture)
+    return tuple(found)
+
+
+def background(rng: np.random.Generator, size: tuple[int, int]) -> Bytes:
+    """A background, uint8 sRGB [H, W, 3]; out of focus more often than not."""
+    height, width = size
+    kind = rng.random()
+    pictures = _pictures()
+    if kind < 0.45 and pictures:
+        image = _part_of(rng, pictures[rng.integers(len(pictures))], (width, height))
+    elif kind < 0.75:
+        image = _soft(rng, (width, height))
+    else:
+        image = _shapes(rng, (width, height))
+    if rng.random() < 0.65:
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 6) * width / 128)))
+    return np.asarray(image)
+
+
+def _part_of(rng: np.random.Generator, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    share = rng.uniform(0.15, 1.0)
+    side = share * min(picture.width / size[0], picture.height / size[1])
+    w, h = size[0] * side, size[1] * side
+    x, y = rng.uniform(0, picture.width - w), rng.uniform(0, picture.height - h)
+    image = picture.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + w, y + h), reducing_gap=2.0)
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if rng.random() < 0.35:
+        # Another colour cast: the same texture as another wall or fabric.
+        array = np.asarray(image, np.float32)
+        gray = array.mean(2, keepdims=True)
+        tint = rng.uniform(0.5, 1.4, 3)
+        image = Image.fromarray(np.clip((0.6 * gray + 0.4 * array) * tint, 0, 255).astype(np.uint8))
+    return image
+
+
+def _soft(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Walls and blurred rooms: smooth noise of a few sizes over a base colour."""
+    base = rng.uniform(15, 240) * np.exp(rng.normal(0, 0.15, 3))
+    total = np.broadcast_to(base.astype(np.float32), (size[1], size[0], 3)).copy()
+    for cells in (2, 4, 9):
+        colour = rng.uniform(0, 1) < 0.4
+        amount = rng.uniform(0, 45)
+        coarse = rng.normal(0, amount, (cells, cells, 3 if colour else 1)).astype(np.float32)
+        channels = [
+            np.asarray(Image.fromarray(coarse[..., k]).resize(size, Image.Resampling.BICUBIC))
+            for k in range(coarse.shape[2])
+        ]
+        total += np.stack(channels, -1)
+    if rng.random() < 0.5:
+        total += rng.normal(0, rng.uniform(0, 10), (size[1], size[0], 1)).astype(np.float32)
+    return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
+
+
+def _shapes(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Rooms and streets in a few strokes: edges, boxes, lights."""
+    image = _soft(rng, size)
+    draw = ImageDraw.Draw(image)
+    unit = size[0]
+    for _ in range(rng.integers(2, 12)):
+        x, y = rng.uniform(-0.1, 1.0, 2) * size
+        w, h = np.exp(rng.uniform(np.log(0.04), np.log(0.7), 2)) * unit
+        colour = tuple(int(c) for c in np.clip(rng.uniform(0, 255) * np.exp(rng.normal(0, 0.25, 3)), 0, 255))
+        shape = rng.random()
+        if shape < 0.5:
+            draw.rectangle((x, y, x + w, y + h), fill=colour)
+        elif shape < 0.75:
+            draw.ellipse((x, y, x + min(w, h), y + min(w, h)), fill=colour)
+        else:
+            draw.line((x, y, x + w * rng.choice([-1, 1]), y + h), fill=colour, width=max(1, int(0.02 * unit)))
+    return image

@@ -1,0 +1,256 @@
+"""Synthetic photographs of faces with known geometry, made on the fly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from garfast.errors import ArgumentError
+from garfast.morphable import MorphableModel
+from garfast.morphable.rotation import matrix_to_axis_angle
+from garfast.synth.background import background
+from garfast.synth.clothes import torso, torso_layer
+from garfast.synth.colour import to_linear
+from garfast.synth.config import SynthConfig
+from garfast.synth.hair import (
+    HairTemplate,
+    build_hair_template,
+    hair_parameters,
+    hair_shell,
+    sample_style,
+    scalp_cover,
+    shell_layer,
+)
+from garfast.synth.light import Light, openness, sample_light, shadow_map
+from garfast.synth.native import Floats, Frame, Layer, blend, parameter_names, shade, visibility
+from garfast.synth.person import Person, sample_person
+from garfast.synth.photo import develop
+from garfast.synth.shot import Shot, sample_shot
+from garfast.synth.template import HeadTemplate, build_template
+from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility, normal_map
+
+_OPEN_LIPS = 1.0  # mm; the inside of the mouth is drawn from this gap on
+_WIDE_OPEN = 18.0  # mm; at this gap light falls into the mouth as in the open-mouthed bake
+_LINEAR = to_linear(np.arange(256.0))
+
+
+class SyntheticFaces:
+    """Endless synthetic photographs; sample ``i`` depends on the seed and ``i`` alone.
+
+    Usable as a map-style dataset (``faces[i]``), with workers of a DataLoader or without. Pictures are drawn on the CPU
+    by native code.
+
+    Args:
+        model: a face model, or ``(model, weight)`` pairs of which one is drawn for each picture.
+        size: image side in pixels, or (height, width).
+        seed: 0 or more.
+        config: ranges and shares.
+        device: where :meth:`batch` puts its tensors.
+        length: what ``len()`` says.
+
+    Raises:
+        ArgumentError: no model, a weight that is not positive, or an image below 16 pixels.
+        BackendUnavailableError: the native module is missing.
+    """
+
+    def __init__(
+        self,
+        model: MorphableModel | Sequence[tuple[MorphableModel, float]],
+        size: int | tuple[int, int] = 128,
+        seed: int = 0,
+        config: SynthConfig | None = None,
+        device: torch.device | str = "cpu",
+        length: int = 1_000_000,
+    ) -> None:
+        pairs = [(model, 1.0)] if isinstance(model, MorphableModel) else list(model)
+        if not pairs or any(weight <= 0 for _, weight in pairs):
+            raise ArgumentError("synthetic faces need at least one model, each with a positive weight")
+        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        if min(self.size) < 16:
+            raise ArgumentError(f"synthetic photographs need at least 16 pixels a side, got {self.size}")
+        if seed < 0:
+            raise ArgumentError(f"the seed must not be negative, got {seed}")
+        self.seed, self.config, self.device, self.length = seed, config or SynthConfig(), torch.device(device), length
+        self._weights = np.array([weight for _, weight in pairs]) / sum(weight for _, weight in pairs)
+        self._painters = [_Painter(m.to("cpu", torch.float32), self.size, self.config) for m, _ in pairs]
+        self.models = tuple(m for m, _ in pairs)
+        self._num_shape = max(m.num_shape for m in self.models)
+        self._num_exp = max(m.num_exp for m in self.models)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        return self.sample(index)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """One photograph and its truth, as numpy arrays.
+
+        Returns:
+            ``image`` uint8 [H, W, 3] sRGB; ``normal_map`` float32 [3, H, W] unit, camera space, 0 off the head, and
+            ``mask`` uint8 [H, W] of the model's mesh, whether hair and things hide it or not (with
+            ``config.normals``); ``landmarks68`` float32 [68, 2] photo pixels of the model's own landmarks (the
+            3D-consistent flavour); ``landmarks68_contour`` [68, 2] the same with the jaw on the visible outline;
+            ``landmarks68_3d`` [68, 3] camera space, mm; ``visibility`` float32 [68] 1 where the picture shows a
+            landmark; ``shape`` [S], ``exp`` [E] (padded with 0 to the largest of several models); ``pose`` float32
+            [6] axis-angle (radians) and translation (mm); ``angles`` float32 [3] yaw, pitch, roll (radians);
+            ``camera`` dict for ``camera_from_dict``; ``model`` int, which model; ``index`` int; with
+            ``config.vertices`` also ``vertices`` float32 [V, 3] of the whole model, camera space, mm.
+        """
+        streams = np.random.SeedSequence([self.seed, index]).spawn(len(_STREAMS))
+        rng = {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, streams, strict=True)}
+        which = int(rng["model"].choice(len(self._weights), p=self._weights))
+        out = self._painters[which].paint(rng)
+        out["shape"] = np.pad(out["shape"], (0, self._num_shape - len(out["shape"])))
+        out["exp"] = np.pad(out["exp"], (0, self._num_exp - len(out["exp"])))
+        return out | {"model": which, "index": index}
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Several photographs: arrays stacked to tensors [B, ...] on the device, the rest as lists.
+
+        Raises:
+            ArgumentError: no indices.
+        """
+        if not len(indices):
+            raise ArgumentError("a batch needs at least one index")
+        samples = [self.sample(int(index)) for index in indices]
+        out: dict[str, Any] = {}
+        for key in samples[0]:
+            values = [sample[key] for sample in samples]
+            same = isinstance(values[0], np.ndarray) and len({value.shape for value in values}) == 1
+            out[key] = torch.from_numpy(np.stack(values)).to(self.device) if same else values
+        return out
+
+
+_STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "background", "photo")
+_Streams = dict[str, np.random.Generator]
+
+
+class _Painter:
+    """Draws the faces of one model."""
+
+    def __init__(self, model: MorphableModel, size: tuple[int, int], config: SynthConfig) -> None:
+        self.template: HeadTemplate = build_template(model)
+        self.hair: HairTemplate = build_hair_template(self.template)
+        self.size, self.config = size, config
+        self._order = {name: k for k, name in enumerate(parameter_names())}
+
+    def paint(self, rng: _Streams) -> dict[str, Any]:
+        template, config = self.template, self.config
+        person = sample_person(rng["person"], template, config)
+        weights = np.concatenate([person.shape, person.exp]).astype(np.float32)
+        vertices = blend(template.mean, template.basis, template.step, weights, template.num_outer)
+        points_model = landmark_points(template, vertices)
+        lips = points_model[[61, 62, 63]] - points_model[[67, 66, 65]]
+        gap = float(np.linalg.norm(lips, axis=1).max())
+        if gap > _OPEN_LIPS:
+            vertices = blend(template.mean, template.basis, template.step, weights, len(template.mean))
+        shot = sample_shot(rng["shot"], points_model, self.size, config)
+        light = sample_light(rng["light"])
+        style = sample_style(rng["hair"]) if rng["hair"].random() < config.hair else None
+        head = self._head(rng, person, shot, light, vertices, gap)
+        parameters = self._parameters(person, shot, light)
+        layers, patterns = [head], dict[str, float]()
+        if config.clothes:
+            positions, attributes, patterns = torso(rng["clothes"], points_model[36:48].mean(0))
+            layers.insert(0, torso_layer(shot.place(positions), attributes))
+        if style is not None:
+            parameters |= hair_parameters(rng["hair"], person, style)
+            parameters |= person.parameters
+            head.attributes[:, 11] = scalp_cover(rng["hair"], template, style)[: len(head.attributes)]
+            if style.shell:
+                positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
+                layers.append(shell_layer(self.hair, shot.place(positions), attributes))
+        frame = self._render(layers, parameters | patterns, shot, light, points_model)
+        points = shot.place(points_model)
+        pixels = shot.project(points)
+        photo = self._photograph(rng, frame, light)
+        out: dict[str, Any] = {
+            "image": photo,
+            "landmarks68": pixels,
+            "landmarks68_contour": contour_landmarks(template, shot, head.positions, pixels),
+            "landmarks68_3d": points,
+            "visibility": landmark_visibility(shot, frame, points, pixels),
+            "shape": person.shape,
+            "exp": person.exp,
+            "pose": self._pose(shot),
+            "angles": np.array(shot.angles, np.float32),
+            "camera": shot.camera.to_dict(),
+        }
+        if config.normals:
+            out["normal_map"], out["mask"] = normal_map(head, shot, self.size)
+        if config.vertices:
+            whole = template.model.evaluate(torch.from_numpy(person.shape), torch.from_numpy(person.exp))[0].numpy()
+            out["vertices"] = shot.place(whole)
+        return out
+
+    def _head(self, rng: _Streams, person: Person, shot: Shot, light: Light, vertices: Floats, gap: float) -> Layer:
+        from garfast.ops import vertex_normals
+
+        template = self.template
+        count = len(vertices)
+        inside = count > template.num_outer
+        positions = shot.place(vertices)
+        triangles = template.triangles if inside else template.outer_triangles
+        adjacency = template.adjacency if inside else template.outer_adjacency
+        normals = vertex_normals(torch.from_numpy(positions), torch.from_numpy(triangles), adjacency=adjacency).numpy()
+        opened = min(gap / _WIDE_OPEN, 1.0)
+        attributes = template.attributes[:count].copy()
+        attributes[:, 10] = openness(light.radiance, shot.rotation, template.openness_closed[:count])
+        if opened > 0.05:
+            wide = openness(light.radiance, shot.rotation, template.openness_open[:count])
+            attributes[:, 10] += opened * (wide - attributes[:, 10])
+        if person.beard is not None:
+            attributes[:, 12] = person.beard[:count]
+        materials = template.materials if inside else template.outer_materials
+        return Layer(positions, normals, attributes, triangles, materials, True)
+
+    def _parameters(self, person: Person, shot: Shot, light: Light) -> dict[str, float]:
+        iris = self.template.iris_sine
+        return {
+            "pixel_mm": shot.pixel_mm,
+            "orthographic": float(shot.orthographic),
+            "iris_radius": iris,
+            "pupil_radius": iris * 0.4,
+            "shadow_soft": 1.0,
+            **light.parameters(),
+            **person.parameters,
+        }
+
+    def _render(
+        self, layers: list[Layer], parameters: dict[str, float], shot: Shot, light: Light, points_model: Floats
+    ) -> Frame:
+        depth, lookup = shadow_map(
+            light, layers, shot.place(points_model[27:31].mean(0, keepdims=True) * [1, 1, 0.3])[0]
+        )
+        packed = np.zeros(len(self._order), np.float32)
+        for name, value in (parameters | lookup).items():
+            packed[self._order[name]] = value
+        ambient = light.ambient()
+        frame, ndc = Frame.empty(self.size), shot.ndc()
+        fine = (2 * self.size[0], 2 * self.size[1])
+        for layer in layers:
+            seen = visibility(
+                layer.positions, layer.triangles, ndc, fine, orthographic=shot.orthographic, cull=layer.cull
+            )
+            shade(layer, seen, packed, ambient, depth, frame)
+        return frame
+
+    def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> NDArray[np.uint8]:
+        fine = frame.colour
+        colour = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
+        colour *= np.float32(0.25)
+        behind = _LINEAR[background(rng["background"], self.size)] * np.float32(rng["background"].uniform(0.5, 1.2))
+        picture = colour[..., :3] * np.float32(light.exposure) + behind * (1 - colour[..., 3:])
+        return develop(rng["photo"], picture, self.config.photo_faults)
+
+    @staticmethod
+    def _pose(shot: Shot) -> Floats:
+        rotation = matrix_to_axis_angle(torch.from_numpy(shot.rotation)).numpy()
+        return np.concatenate([rotation, shot.translation]).astype(np.float32)

@@ -1,0 +1,46 @@
+"""Noise that is the same for every seed: a tiling bank for the shaders and smooth fields over points."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SIZE = 64
+_CELLS = 5.0  # cells per feature; csrc/include/garfast/synth_noise.h divides by the same number
+
+
+@lru_cache(maxsize=1)
+def noise_bank() -> NDArray[np.int8]:
+    """[64, 64, 64, 4] int8: band-limited noise that tiles, and its gradient; 127 is 1 (two standard deviations)."""
+    rng = np.random.default_rng(20210621)
+    spectrum = np.fft.fftn(rng.standard_normal((_SIZE,) * 3))
+    frequency = np.fft.fftfreq(_SIZE)
+    grid = np.meshgrid(frequency, frequency, frequency, indexing="ij")
+    radius = np.sqrt(sum(axis**2 for axis in grid))
+    spectrum *= np.exp(-0.5 * ((radius * _CELLS - 0.6) / 0.22) ** 2)
+    value = np.fft.ifftn(spectrum).real
+    layers = [value] + [np.fft.ifftn(spectrum * 2j * np.pi * axis).real for axis in grid]
+    scaled = [layer / layer.std() * 0.5 for layer in layers]
+    return np.ascontiguousarray(np.clip(np.stack(scaled, -1), -1, 1) * 127).astype(np.int8)
+
+
+def smooth_fields(points: NDArray[np.floating], size: float, count: int, seed: int) -> NDArray[np.float32]:
+    """``count`` smooth random fields over points, about normal with standard deviation 1.
+
+    Args:
+        points: [N, D] places, mm.
+        size: the fields' typical feature size, mm.
+
+    Returns:
+        float32 [count, N].
+    """
+    rng = np.random.default_rng(seed)
+    waves = 24
+    out = np.empty((count, len(points)), np.float32)
+    for field in out:
+        vectors = rng.standard_normal((waves, points.shape[1])) * (1.6 / size)
+        phases = rng.uniform(0, 2 * np.pi, waves)
+        field[:] = np.cos(points @ vectors.T + phases).sum(1) * np.sqrt(2 / waves)
+    return out

@@ -1,0 +1,116 @@
+"""Where the camera is: head angles, lens, framing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from garfast.morphable.camera import OrthographicCamera, PinholeCamera
+from garfast.synth.config import SynthConfig
+
+Floats = NDArray[np.float32]
+
+
+class Shot(NamedTuple):
+    """A pose and a camera for one picture."""
+
+    rotation: Floats  # [3, 3] model space to camera space
+    translation: Floats  # [3] mm
+    camera: OrthographicCamera | PinholeCamera  # batch of 1
+    pixel_mm: float  # size of a pixel at the face, mm
+    angles: tuple[float, float, float]  # yaw, pitch, roll, radians
+
+    def place(self, points: NDArray[np.floating]) -> Floats:
+        """Model-space points [N, 3] in camera space."""
+        return np.ascontiguousarray(points @ self.rotation.T + self.translation, np.float32)
+
+    def project(self, points: NDArray[np.floating]) -> Floats:
+        """Photo pixels [N, 2] of camera-space points [N, 3]."""
+        return self.camera.project(torch.from_numpy(np.ascontiguousarray(points, np.float32))[None])[0].numpy()
+
+    @property
+    def orthographic(self) -> bool:
+        """Whether the camera is scaled orthographic."""
+        return self.camera.projection == "orthographic"
+
+    def ndc(self) -> Floats:
+        """[4] camera coefficients for the rasteriser."""
+        return np.ascontiguousarray(self.camera.ndc()[0].numpy(), np.float32)
+
+
+def rotation_matrix(yaw: float, pitch: float, roll: float) -> Floats:
+    """[3, 3] ``Rz(roll) Rx(pitch) Ry(yaw)``; the signs are those of ``garfast.morphable.rotation.euler_to_matrix``."""
+    sy, cy, sp, cp, sr, cr = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch), np.sin(roll), np.cos(roll)
+    return np.array(
+        [
+            [cr * cy + sr * sp * sy, -sr * cp, cr * sy - sr * sp * cy],
+            [sr * cy - cr * sp * sy, cr * cp, sr * sy + cr * sp * cy],
+            [-cp * sy, -sp, cp * cy],
+        ],
+        np.float32,
+    )
+
+
+def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, int], config: SynthConfig) -> Shot:
+    """Draw a pose and frame a face.
+
+    Args:
+        landmarks: [68, 3] of the face, model space, mm.
+        size: (H, W) pixels.
+    """
+    angles = (
+        _angle(rng, config.max_yaw, config.tail_yaw, spread=0.5),
+        _angle(rng, config.max_pitch, config.tail_pitch, spread=0.45),
+        _angle(rng, config.max_roll, config.tail_roll, spread=0.4),
+    )
+    rotation = rotation_matrix(*angles)
+    height, width = size
+    side = min(height, width)
+    scale = float(np.exp(rng.uniform(*np.log(config.face_scale))))
+    turned = landmarks @ rotation.T
+    if rng.random() < config.perspective:
+        distance = float(np.exp(rng.uniform(*np.log(config.distance))))
+        middle = 0.5 * (turned.min(0) + turned.max(0))
+        # Near cameras point at the face; a little off it shows it from the side, as in a crop of a wide picture.
+        aside = rng.normal(0, 0.06, 2) * distance
+        translation = np.array([aside[0] - middle[0], aside[1] - middle[1], -distance - middle[2]], np.float32)
+        placed = turned + translation
+        flat = placed[:, :2] / -placed[:, 2:]
+    else:
+        translation = np.zeros(3, np.float32)
+        placed, distance = turned, 1.0
+        flat = turned[:, :2]
+    low, high = flat.min(0), flat.max(0)
+    extent = float((high - low).max())
+    focal = scale * side / extent
+    box = focal * (high - low)
+    if config.anywhere:
+        free = np.maximum(np.array([width, height]) - box, 0)
+        centre = 0.5 * np.array([width, height]) + (rng.random(2) - 0.5) * free
+    else:
+        centre = 0.5 * np.array([width, height]) + np.clip(rng.normal(0, 0.5, 2), -1, 1) * config.centre_jitter * side
+    offset = centre - focal * 0.5 * (low + high) * np.array([1, -1])
+    offset_tensor = torch.from_numpy(offset.astype(np.float32))[None]
+    camera: OrthographicCamera | PinholeCamera
+    if distance == 1.0 and not translation.any():
+        camera = OrthographicCamera(torch.tensor([focal], dtype=torch.float32), offset_tensor, size)
+        pixel = 1 / focal
+    else:
+        camera = PinholeCamera(torch.full((1, 2), focal, dtype=torch.float32), offset_tensor, size)
+        pixel = float(-placed[:, 2].mean()) / focal
+    return Shot(rotation, translation, camera, pixel, angles)
+
+
+def _angle(rng: np.random.Generator, usual: float, tail: float, spread: float) -> float:
+    """Half of the heads are near the front, half anywhere in the usual range, one in twenty beyond it. Radians."""
+    kind = rng.random()
+    if kind < 0.05:
+        degrees = rng.uniform(usual, tail) * rng.choice([-1, 1])
+    elif kind < 0.5:
+        degrees = rng.uniform(-usual, usual)
+    else:
+        degrees = np.clip(rng.normal(0, spread * usual), -usual, usual)
+    return float(np.radians(degrees))

@@ -1,0 +1,370 @@
+"""What a face model needs before its pictures can be drawn: everything that does not change from face to face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from garfast.morphable import MorphableModel
+from garfast.ops import VertexAdjacency
+from garfast.synth.native import depth_map, num_attributes
+from garfast.synth.noise import smooth_fields
+
+Floats = NDArray[np.float32]
+
+SKIN, EYE, TEETH, MOUTH, HAIR, SOLID = range(6)  # csrc/include/garfast/synth.h, SynthMaterial
+_HEAD_RADIUS = 95.0  # mm; turns angles around the head's axis into lengths
+_IRIS_RADIUS = 5.9  # mm
+_DIRECTIONS = 96  # of the openness bake
+_BAKE_SIZE = 160
+FIELD_SIZES = (60.0, 22.0, 9.0)  # mm
+FIELDS = 12  # smooth fields of each size
+
+
+@dataclass(frozen=True)
+class HeadTemplate:
+    """A face model prepared for drawing. V counts the vertices that are drawn, outside first, inside of mouth last.
+
+    Attributes:
+        model: the model itself.
+        vertex_index: [V] the model's vertex of each drawn one.
+        num_outer: vertices [0, num_outer) are all outer skin and eyes, the rest is inside the mouth.
+        mean: [V, 3] mm, model space.
+        basis, step: quantised bases [S + E, V, 3] int16 and the size of one quantum [S + E], mm.
+        triangles, materials: all triangles [F, 3] and their materials [F].
+        outer_triangles, outer_materials: those without the inside of the mouth.
+        adjacency, outer_adjacency: for vertex normals.
+        attributes: [V, A] the constant part of the vertex attributes.
+        openness_closed, openness_open: [V, 2, 9] light arriving at each vertex of the mean face with and without
+            occlusion, per coefficient of the light's spherical harmonics; mouth closed and open.
+        eyes_centre: [3] middle between the eyes; canonical coordinates have their origin there.
+        azimuth: [V] angle around the head's vertical axis, radians, 0 in front, positive to the subject's left.
+        height: [V] mm above the eyes.
+        ears: [V] 0..1.
+        beard_room: [V] where a beard may grow: signed mm inside its largest outline.
+        moustache: [V] 0..1.
+        fields: [len(FIELD_SIZES), FIELDS, V] smooth random fields.
+        landmark_rows, landmark_weights: [68, 3] corners (drawn vertices) and weights of the landmarks.
+        contour_rows: [17, K] drawn vertices over which the jaw's outline may slide, -1 where there are no more.
+        head_axis: [3] a point on the head's vertical axis at eye height.
+        iris_sine: sine of the angle between gaze and iris border, seen from the eye's centre.
+    """
+
+    model: MorphableModel
+    vertex_index: NDArray[np.int64]
+    num_outer: int
+    mean: Floats
+    basis: NDArray[np.int16]
+    step: Floats
+    triangles: NDArray[np.int32]
+    materials: NDArray[np.uint8]
+    outer_triangles: NDArray[np.int32]
+    outer_materials: NDArray[np.uint8]
+    adjacency: VertexAdjacency
+    outer_adjacency: VertexAdjacency
+    attributes: Floats
+    openness_closed: Floats
+    openness_open: Floats
+    eyes_centre: Floats
+    azimuth: Floats
+    height: Floats
+    ears: Floats
+    beard_room: Floats
+    moustache: Floats
+    fields: Floats
+    landmark_rows: NDArray[np.int64]
+    landmark_weights: Floats
+    contour_rows: NDArray[np.int64]
+    head_axis: Floats
+    iris_sine: float
+
+    @property
+    def landmarks(self) -> Floats:
+        """[68, 3] the mean face's landmarks, model space, mm."""
+        return (self.mean[self.landmark_rows] * self.landmark_weights[..., None]).sum(1)
+
+
+def build_template(model: MorphableModel) -> HeadTemplate:
+    """Prepare a face model. Regions that the model lacks are guessed from its landmarks or left out."""
+    mean_all = model.mean.float().numpy()
+    count = model.num_vertices
+    region = {name: mask.float().numpy() for name, mask in model.regions.items()}
+    nothing = np.zeros(count, np.float32)
+    material_all = np.full(count, SKIN, np.uint8)
+    for name, material in (("eyeballs", EYE), ("teeth", TEETH), ("tongue", MOUTH), ("mouth_socket", MOUTH)):
+        material_all[region.get(name, nothing) > 0.5] = material
+    landmarks_all = model.landmarks(model.mean[None])[0].numpy()
+    triangles_all = model.triangles.numpy().astype(np.int64)
+
+    eye_frames = _eye_frames(mean_all, region, material_all == EYE)
+    keep = np.ones(count, bool)
+    for rows, centre, axis, radius in eye_frames:
+        keep[rows] = (mean_all[rows] - centre) @ axis > -0.35 * radius
+    triangles_all = triangles_all[keep[triangles_all].all(1)]
+    corner_materials = material_all[triangles_all]
+    # A triangle between two materials belongs to the outer one.
+    triangle_material = corner_materials.min(1)
+    inner_triangle = triangle_material >= TEETH
+    used = np.zeros(count, bool)
+    used[triangles_all.reshape(-1)] = True
+    used[model.landmark_triangles.numpy().reshape(-1)] = True
+    outer_used = np.zeros(count, bool)
+    outer_used[triangles_all[~inner_triangle].reshape(-1)] = True
+    outer_used[model.landmark_triangles.numpy().reshape(-1)] = True
+    contour_all = model.contour.numpy()
+    outer_used[contour_all[contour_all >= 0]] = True
+    order = np.concatenate([np.flatnonzero(outer_used), np.flatnonzero(used & ~outer_used)])
+    renumber = np.full(count, -1, np.int64)
+    renumber[order] = np.arange(len(order))
+    # Outer triangles first, so that both lists are one array.
+    by_side = np.argsort(inner_triangle, kind="stable")
+    triangles = np.ascontiguousarray(renumber[triangles_all[by_side]], np.int32)
+    materials = np.ascontiguousarray(triangle_material[by_side])
+    num_outer = int(outer_used.sum())
+    outer_count = int((~inner_triangle).sum())
+
+    mean = np.ascontiguousarray(mean_all[order])
+    basis = torch.cat([model.shape_basis, model.exp_basis]).float().numpy()[:, order]
+    step = np.maximum(np.abs(basis).reshape(len(basis), -1).max(1), 1e-6).astype(np.float32) / 32767
+    quantised = np.ascontiguousarray(np.round(basis / step[:, None, None]), np.int16)
+    eyes_centre = landmarks_all[36:48].mean(0)
+    canonical = mean - eyes_centre
+    axis_z = float(np.quantile(mean[:, 2][material_all[order] == SKIN], 0.1) * 0.55 + landmarks_all[27, 2] * 0.45)
+    head_axis = np.array([0.0, eyes_centre[1], min(axis_z, landmarks_all[27, 2] - 85.0)], np.float32)
+    azimuth = np.arctan2(mean[:, 0] - head_axis[0], mean[:, 2] - head_axis[2])
+    material = material_all[order]
+    vertex_region = {name: mask[order] for name, mask in region.items()}
+    attributes = _attributes(
+        canonical, material, landmarks_all - eyes_centre, azimuth, vertex_region, head_axis - eyes_centre
+    )
+    for rows, centre, axis, radius in eye_frames:
+        inside = renumber[rows[keep[rows]]]
+        attributes[inside, :3] = _turned((mean[inside] - centre) / radius, axis)
+    triangles_outer = triangles[:outer_count]
+    opened = _opened(model, mean, quantised, step)
+    closed_mesh = (mean, triangles)
+    return HeadTemplate(
+        model=model,
+        vertex_index=order,
+        num_outer=num_outer,
+        mean=mean,
+        basis=quantised,
+        step=step,
+        triangles=triangles,
+        materials=materials,
+        outer_triangles=triangles_outer,
+        outer_materials=materials[:outer_count],
+        adjacency=VertexAdjacency.build(torch.from_numpy(triangles), len(mean)),
+        outer_adjacency=VertexAdjacency.build(torch.from_numpy(triangles_outer), num_outer),
+        attributes=attributes,
+        openness_closed=_bake_openness(*closed_mesh),
+        openness_open=_bake_openness(opened, triangles),
+        eyes_centre=eyes_centre,
+        azimuth=azimuth.astype(np.float32),
+        height=np.ascontiguousarray(canonical[:, 1]),
+        ears=vertex_region.get("ears", np.zeros(len(mean), np.float32)),
+        beard_room=_beard_room(canonical, azimuth, landmarks_all - eyes_centre),
+        moustache=_moustache(canonical, landmarks_all - eyes_centre),
+        fields=np.stack([smooth_fields(canonical, size, FIELDS, 7 + k) for k, size in enumerate(FIELD_SIZES)]),
+        landmark_rows=renumber[model.landmark_triangles.numpy()],
+        landmark_weights=model.landmark_weights.float().numpy(),
+        contour_rows=np.where(contour_all >= 0, renumber[contour_all], -1),
+        head_axis=head_axis,
+        iris_sine=_IRIS_RADIUS / eye_frames[0][3] if eye_frames else 0.45,
+    )
+
+
+def _eye_frames(
+    mean: Floats, region: dict[str, Floats], eyes: NDArray[np.bool_]
+) -> list[tuple[NDArray[np.int64], Floats, Floats, float]]:
+    """Vertices, centre, gaze axis and radius of each eyeball."""
+    frames = []
+    iris = region.get("iris")
+    for side in (-1, 1):
+        rows = np.flatnonzero(eyes & (np.sign(mean[:, 0]) == side))
+        if not len(rows):
+            continue
+        points = mean[rows].astype(np.float64)
+        system = np.concatenate([2 * points, np.ones((len(points), 1))], 1)
+        solution = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
+        centre = solution[:3]
+        radius = float(np.sqrt(solution[3] + centre @ centre))
+        axis = np.array([0.0, 0.0, 1.0])
+        if iris is not None and (iris[rows] > 0.5).any():
+            axis = points[iris[rows] > 0.5].mean(0) - centre
+            axis /= np.linalg.norm(axis)
+        frames.append((rows, centre.astype(np.float32), axis.astype(np.float32), radius))
+    return frames
+
+
+def _turned(directions: Floats, axis: Floats) -> Floats:
+    """Directions in a frame whose third axis is ``axis`` and whose first is as horizontal as can be."""
+    first = np.cross([0.0, 1.0, 0.0], axis)
+    first /= np.linalg.norm(first)
+    return (directions @ np.stack([first, np.cross(axis, first), axis], 1)).astype(np.float32)
+
+
+def _attributes(
+    p: Floats, material: NDArray[np.uint8], marks: Floats, azimuth: Floats, region: dict[str, Floats], axis: Floats
+) -> Floats:
+    """The constant attributes of each vertex, in canonical coordinates (mm from the middle between the eyes)."""
+    out = np.zeros((len(p), num_attributes()), np.float32)
+    skin = (material == SKIN) & (region.get("skin", np.ones(len(p))) > 0.01)
+    out[:, :3] = p
+    front = skin & (p[:, 2] > marks[48, 2] - 25)
+    out[:, 3] = np.where(front, outline_distance(p[:, :2], closed_curve(marks[48:60, :2])), 50)
+    lids, height = np.full(len(p), 60.0), np.zeros(len(p))
+    for first in (36, 42):
+        corners = marks[first : first + 6]
+        near = skin & (np.abs(p[:, 0] - corners[:, 0].mean()) < 45) & (p[:, 2] > corners[:, 2].min() - 25)
+        distance = np.maximum(outline_distance(p[near, :2], closed_curve(corners[:, :2])), 0)
+        lids[near] = np.minimum(lids[near], distance)
+        side = np.sign(p[:, 0]) == np.sign(corners[0, 0])
+        slope = (corners[3, 1] - corners[0, 1]) / (corners[3, 0] - corners[0, 0])
+        height[side] = p[side, 1] - corners[0, 1] - slope * (p[side, 0] - corners[0, 0])
+    # What lies behind the lids (the sockets) is neither painted as lid edge nor left pale.
+    out[:, 4] = np.where(skin, lids, 3.0)
+    out[:, 5] = height
+    out[:, 6], out[:, 7] = _brow_frame(p, marks, azimuth, axis)
+    cheek = 0.55 * marks[36] + 0.45 * marks[48] + np.array([-9.0, 2.0, 0.0])
+    points = ((cheek, 20.0, 1.0), (cheek * [-1, 1, 1], 20.0, 1.0), (marks[30], 13.0, 0.9), (marks[8], 15.0, 0.35))
+    blush = sum(
+        weight * np.exp(-((np.abs(p - centre) ** 2)[:, [0, 1, 2]] @ [1, 1.3, 0.4]) / size**2)
+        for centre, size, weight in points
+    )
+    out[:, 8] = np.where(skin, np.maximum(blush, 0.7 * region.get("ears", 0.0)), 0)
+    forehead = np.exp(-((p[:, 0] / 38) ** 2) - ((p[:, 1] - 42) / 26) ** 2)
+    nose = np.exp(-((p[:, 0] / 11) ** 2) - ((p[:, 1] - 0.5 * marks[30, 1]) / 24) ** 2)
+    out[:, 9] = np.where(skin, np.clip(0.8 * forehead + nose + 0.4 * blush, 0, 1.3), 0)
+    out[:, 10] = 1
+    return out
+
+
+def _brow_frame(p: Floats, marks: Floats, azimuth: Floats, axis: Floats) -> tuple[Floats, Floats]:
+    """Place along the nearer brow (0 inner end, 1 outer end) and height above its middle line, mm."""
+    along, above = np.full(len(p), -9.0), np.full(len(p), 60.0)
+    flat = np.stack([azimuth * _HEAD_RADIUS, p[:, 1]], 1)
+    for rows in (range(21, 16, -1), range(22, 27)):
+        mark = marks[list(rows)]
+        line = np.stack([np.arctan2(mark[:, 0] - axis[0], mark[:, 2] - axis[2]) * _HEAD_RADIUS, mark[:, 1]], 1)
+        line = np.concatenate(
+            [line[:1] - 0.6 * (line[1:2] - line[:1]), line, line[-1:] + 0.6 * (line[-1:] - line[-2:-1])]
+        )
+        length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+        length -= length[1]
+        side = np.sign(p[:, 0]) == np.sign(mark[2, 0])
+        near = side & (np.abs(p[:, 1] - mark[:, 1].mean()) < 40) & (p[:, 2] > mark[:, 2].min() - 30)
+        best = np.full(int(near.sum()), np.inf)
+        u, v = np.zeros_like(best), np.zeros_like(best)
+        for k in range(len(line) - 1):
+            step = line[k + 1] - line[k]
+            size = float(np.hypot(*step))
+            relative = flat[near] - line[k]
+            t = np.clip(relative @ step / size**2, 0, 1)
+            offset = relative - t[:, None] * step
+            distance = np.hypot(offset[:, 0], offset[:, 1])
+            closer = distance < best
+            best = np.where(closer, distance, best)
+            u = np.where(closer, length[k] + t * (length[k + 1] - length[k]), u)
+            v = np.where(closer, distance * np.sign(offset[:, 1]), v)
+        along[near], above[near] = u / length[-2], v
+    return along.astype(np.float32), above.astype(np.float32)
+
+
+def _beard_room(p: Floats, azimuth: Floats, marks: Floats) -> Floats:
+    """Signed mm inside the widest beard: below a line from the sideburns past the corners of the mouth to the nose."""
+    degrees = np.degrees(np.abs(azimuth))
+    mouth, nose, ear = marks[48, 1], marks[33, 1], marks[0, 1]
+    top = np.interp(degrees, [0, 14, 26, 45, 66, 84, 92], [nose, nose, mouth + 4, mouth - 2, ear - 25, ear + 5, -200])
+    bottom = np.interp(degrees, [0, 50, 95], [marks[8, 1] - 34, marks[8, 1] - 22, marks[8, 1] + 10])
+    return np.minimum(top - p[:, 1], p[:, 1] - bottom).astype(np.float32)
+
+
+def _moustache(p: Floats, marks: Floats) -> Floats:
+    """0..1 between nose and upper lip."""
+    width = abs(marks[54, 0] - marks[48, 0]) * 0.62
+    low, high = marks[51, 1] - 1.0, marks[33, 1] - 1.0
+    across = np.clip(1.3 - np.abs(p[:, 0]) / width, 0, 0.3) / 0.3
+    droop = 7.0 * (p[:, 0] / width) ** 2
+    band = np.clip((p[:, 1] - low + droop + 4) / 3, 0, 1) * np.clip((high - p[:, 1] + 2) / 3, 0, 1)
+    return (across * band * (p[:, 2] > marks[48, 2] - 12)).astype(np.float32)
+
+
+def closed_curve(points: NDArray[np.floating], steps: int = 8) -> NDArray[np.float64]:
+    """A closed Catmull-Rom curve through points [M, D]: [M * steps, D]."""
+    before, after, beyond = np.roll(points, 1, 0), np.roll(points, -1, 0), np.roll(points, -2, 0)
+    t = (np.arange(steps) / steps)[None, :, None]
+    a, b, c, d = (q[:, None].astype(np.float64) for q in (before, points, after, beyond))
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * (b - c) + d - a) * t**3)
+    return curve.reshape(-1, points.shape[1])
+
+
+def outline_distance(points: NDArray[np.floating], outline: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Signed distance [N] of points [N, 2] from a closed outline [M, 2], negative inside."""
+    following = np.roll(outline, -1, 0)
+    best = np.full(len(points), np.inf)
+    inside = np.zeros(len(points), bool)
+    for start, end in zip(outline, following, strict=True):
+        step = end - start
+        share = np.clip((points - start) @ step / max(float(step @ step), 1e-12), 0, 1)
+        best = np.minimum(best, np.hypot(*(points - start - share[:, None] * step).T))
+        if start[1] != end[1]:
+            crosses = (points[:, 1] < start[1]) != (points[:, 1] < end[1])
+            inside ^= crosses & (points[:, 0] < start[0] + (points[:, 1] - start[1]) / step[1] * step[0])
+    return np.where(inside, -best, best)
+
+
+def _opened(model: MorphableModel, mean: Floats, basis: NDArray[np.int16], step: Floats) -> Floats:
+    """The mean face with its mouth open, where the model can open it."""
+    for k, name in enumerate(model.exp_names):
+        if name.lower().replace("_", "") == "jawopen":
+            upper = float(model.exp_bounds[k, 1])
+            row = model.num_shape + k
+            weight = 0.6 * (upper if np.isfinite(upper) else 3.0)
+            return mean + weight * step[row] * basis[row].astype(np.float32)
+    return mean
+
+
+def sphere_directions(count: int) -> Floats:
+    """``count`` directions spread evenly over the sphere (Fibonacci lattice), [count, 3]."""
+    k = np.arange(count) + 0.5
+    y, turn = 1 - 2 * k / count, k * np.pi * (3 - np.sqrt(5))
+    r = np.sqrt(1 - y * y)
+    return np.stack([r * np.cos(turn), y, r * np.sin(turn)], 1).astype(np.float32)
+
+
+def harmonics(d: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The nine polynomials of order up to 2 in which light is given, [..., 9] of directions [..., 3]."""
+    x, y, z = d[..., 0], d[..., 1], d[..., 2]
+    return np.stack([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], -1)
+
+
+def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
+    """[V, 2, 9]: irradiance per coefficient of the light, with the head's own occlusion and without it."""
+    from garfast.ops import vertex_normals
+
+    normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(triangles)).numpy()
+    out = np.zeros((len(vertices), 2, 9), np.float32)
+    centre = 0.5 * (vertices.min(0) + vertices.max(0))
+    reach = float(np.linalg.norm(vertices - centre, axis=1).max())
+    camera = np.array([1 / reach, 1 / reach, 0, 0], np.float32)
+    for direction in sphere_directions(_DIRECTIONS):
+        helper = np.array([0.0, 1.0, 0.0] if abs(direction[1]) < 0.9 else [1.0, 0.0, 0.0])
+        x = np.cross(helper, direction)
+        x /= np.linalg.norm(x)
+        frame = np.stack([x, np.cross(direction, x), direction])
+        seen = np.ascontiguousarray((vertices - centre) @ frame.T, np.float32)
+        depth = depth_map(seen, triangles, camera, _BAKE_SIZE)
+        # Compare a little in front of the surface, at the nearest sample.
+        probe = seen + 2.0 * normals @ frame.T
+        column = np.clip(((probe[:, 0] / reach + 1) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
+        row = np.clip(((1 - probe[:, 1] / reach) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
+        free = depth[row, column] > -probe[:, 2] - 1.5
+        cosine = np.maximum(normals @ direction, 0) * (4 / _DIRECTIONS)
+        weights = harmonics(direction)[None]
+        out[:, 0] += (cosine * free)[:, None] * weights
+        out[:, 1] += cosine[:, None] * weights
+    return out

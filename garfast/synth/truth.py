@@ -1,0 +1,82 @@
+"""What is known about a picture because it was made: normals, landmarks and what hides them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from garfast.synth.native import Frame, Layer, visibility
+from garfast.synth.shot import Shot
+from garfast.synth.template import HeadTemplate
+
+Floats = NDArray[np.float32]
+
+_HIDDEN = 7.0  # mm; a landmark this far behind what the picture shows is hidden
+_AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
+
+
+def normal_map(layer: Layer, shot: Shot, size: tuple[int, int]) -> tuple[Floats, NDArray[np.uint8]]:
+    """The head's unit normals in camera space [3, H, W], 0 where it does not cover a pixel, and that cover [H, W]."""
+    seen = visibility(
+        layer.positions, layer.triangles, shot.ndc(), size, orthographic=shot.orthographic, cull=layer.cull
+    )
+    covered = seen.ids >= 0
+    corners = layer.triangles[seen.ids[covered]]
+    w0, w1 = seen.barycentrics[:, covered]
+    weights = np.stack([w0, w1, 1 - w0 - w1], 1)[..., None]
+    normals = (layer.normals[corners] * weights).sum(1)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), np.array([0, 0, 1], np.float32))
+    out = np.zeros((3, *size), np.float32)
+    out[:, covered] = normals.T
+    return out, covered.astype(np.uint8)
+
+
+def landmark_points(template: HeadTemplate, vertices: Floats) -> Floats:
+    """[68, 3] landmarks of drawn vertices [V, 3], in their space."""
+    points = (vertices[template.landmark_rows] * template.landmark_weights[..., None]).sum(1)
+    return np.ascontiguousarray(points, np.float32)
+
+
+def contour_landmarks(template: HeadTemplate, shot: Shot, vertices: Floats, landmarks: Floats) -> Floats:
+    """The 2D flavour of the landmarks, [68, 2] pixels: those of the jaw slide to the face's outline in the picture.
+
+    Each jaw landmark takes, of the vertices it may slide over, the one that lies farthest outward in the image.
+
+    Args:
+        vertices: [V, 3] drawn vertices, camera space.
+        landmarks: [68, 2] pixels of the 3D flavour.
+    """
+    out = landmarks.copy()
+    rows = template.contour_rows
+    pixels = shot.project(vertices[np.maximum(rows, 0)].reshape(-1, 3)).reshape(*rows.shape, 2)
+    mean = template.landmarks[:17] - template.eyes_centre
+    direction = mean[:, :2] - np.stack([np.zeros(17), np.maximum(mean[:, 1], _AXIS_Y)], 1)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    roll = shot.angles[2]
+    turned = np.stack(
+        [
+            np.cos(roll) * direction[:, 0] - np.sin(roll) * direction[:, 1],
+            -np.sin(roll) * direction[:, 0] - np.cos(roll) * direction[:, 1],
+        ],
+        1,
+    )
+    outward = np.where(rows >= 0, (pixels * turned[:, None]).sum(-1), -np.inf)
+    out[:17] = pixels[np.arange(17), outward.argmax(1)]
+    return out
+
+
+def landmark_visibility(shot: Shot, frame: Frame, points: Floats, pixels: Floats) -> Floats:
+    """[68] 1 where the picture shows a landmark, 0 where the head or a thing hides it or the picture ends.
+
+    Args:
+        points: [68, 3] camera space.
+        pixels: [68, 2] their places in the picture.
+    """
+    height, width = frame.depth.shape
+    column, row = np.floor(2 * pixels[:, 0]).astype(int), np.floor(2 * pixels[:, 1]).astype(int)
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    seen = np.zeros(len(points), np.float32)
+    nearest = frame.depth[row[inside], column[inside]]
+    seen[inside] = -points[inside, 2] < nearest + _HIDDEN
+    return seen

@@ -1,0 +1,125 @@
+"""Synthetic photographs: what they hold, that the truth fits the picture, and that samples repeat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from garfast.errors import ArgumentError
+from garfast.morphable import Pose, camera_from_dict
+from garfast.synth import SynthConfig, SyntheticFaces
+
+
+@pytest.fixture(scope="module")
+def samples(ict_faces):
+    return [ict_faces.sample(k) for k in range(8)]
+
+
+def test_keys_shapes_and_types(ict_faces, samples):
+    model = ict_faces.models[0]
+    expected = {
+        "image": ((96, 96, 3), np.uint8),
+        "normal_map": ((3, 96, 96), np.float32),
+        "mask": ((96, 96), np.uint8),
+        "landmarks68": ((68, 2), np.float32),
+        "landmarks68_contour": ((68, 2), np.float32),
+        "landmarks68_3d": ((68, 3), np.float32),
+        "visibility": ((68,), np.float32),
+        "shape": ((model.num_shape,), np.float32),
+        "exp": ((model.num_exp,), np.float32),
+        "pose": ((6,), np.float32),
+        "angles": ((3,), np.float32),
+        "vertices": ((model.num_vertices, 3), np.float32),
+    }
+    for sample in samples:
+        for key, (shape, dtype) in expected.items():
+            assert sample[key].shape == shape, key
+            assert sample[key].dtype == dtype, key
+
+
+def test_truth_fits_together(ict_faces, samples):
+    model = ict_faces.models[0]
+    for sample in samples:
+        pose = Pose(torch.from_numpy(sample["pose"][None, :3]), torch.from_numpy(sample["pose"][None, 3:]))
+        vertices = pose.apply(model.evaluate(torch.from_numpy(sample["shape"]), torch.from_numpy(sample["exp"])))
+        np.testing.assert_allclose(vertices[0].numpy(), sample["vertices"], atol=2e-2)
+        points = model.landmarks(vertices)
+        # Drawn from bases in 16 bits: a few hundredths of a millimetre at most.
+        np.testing.assert_allclose(points[0].numpy(), sample["landmarks68_3d"], atol=5e-2)
+        pixels = camera_from_dict(sample["camera"]).project(points)[0].numpy()
+        np.testing.assert_allclose(pixels, sample["landmarks68"], atol=5e-2)
+
+
+def test_normals_are_unit_where_the_mask_is(samples):
+    for sample in samples:
+        length = np.linalg.norm(sample["normal_map"], axis=0)
+        np.testing.assert_allclose(length[sample["mask"] == 1], 1, atol=1e-4)
+        assert (length[sample["mask"] == 0] == 0).all()
+        assert 0.05 < sample["mask"].mean() < 0.98
+        # What is seen faces the camera.
+        assert sample["normal_map"][2][sample["mask"] == 1].mean() > 0.3
+
+
+def test_landmarks_lie_on_the_head(samples):
+    for sample in samples:
+        # Inner face points: all on the head's mask (the brows' outer ends and the jaw may touch its rim).
+        for x, y in sample["landmarks68"][27:]:
+            column, row = int(x), int(y)
+            if 0 <= column < 96 and 0 <= row < 96:
+                around = sample["mask"][max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+                assert around.any()
+
+
+def test_contour_moves_only_the_jaw_and_outward(ict_head):
+    turned = SynthConfig(max_yaw=60, tail_yaw=60, normals=False)
+    faces = SyntheticFaces(ict_head, size=64, seed=5, config=turned)
+    moved = 0
+    for k in range(6):
+        sample = faces.sample(k)
+        np.testing.assert_array_equal(sample["landmarks68"][17:], sample["landmarks68_contour"][17:])
+        distance = np.linalg.norm(sample["landmarks68"] - sample["landmarks68_contour"], axis=1)
+        moved += int((distance > 2).sum())
+    assert moved > 10
+
+
+def test_a_sample_depends_on_seed_and_index_alone(ict_head, ict_faces, samples):
+    again = SyntheticFaces(ict_head, size=96, seed=3, config=SynthConfig(vertices=True)).sample(5)
+    other = SyntheticFaces(ict_head, size=96, seed=4, config=SynthConfig(vertices=True)).sample(5)
+    for key in ("image", "normal_map", "landmarks68", "pose"):
+        assert again[key].tobytes() == samples[5][key].tobytes()
+        assert other[key].tobytes() != samples[5][key].tobytes()
+
+
+def test_batch_stacks_samples(ict_faces, samples):
+    batch = ict_faces.batch([1, 4])
+    assert batch["image"].shape == (2, 96, 96, 3)
+    np.testing.assert_array_equal(batch["image"][1].numpy(), samples[4]["image"])
+    assert len(batch["camera"]) == 2
+    with pytest.raises(ArgumentError, match="at least one"):
+        ict_faces.batch([])
+
+
+def test_angles_and_framing_stay_in_range(ict_head):
+    config = SynthConfig(max_yaw=30, tail_yaw=40, max_pitch=10, tail_pitch=12, face_scale=(0.2, 0.3), normals=False)
+    faces = SyntheticFaces(ict_head, size=64, seed=9, config=config)
+    for k in range(8):
+        sample = faces.sample(k)
+        yaw, pitch, roll = np.degrees(sample["angles"])
+        assert abs(yaw) <= 40.01
+        assert abs(pitch) <= 12.01
+        assert abs(roll) <= 45.01
+        extent = np.ptp(sample["landmarks68"], axis=0).max() / 64
+        assert 0.19 < extent < 0.31
+        assert "normal_map" not in sample
+
+
+def test_bad_arguments(ict_head):
+    with pytest.raises(ArgumentError, match="at least one model"):
+        SyntheticFaces([])
+    with pytest.raises(ArgumentError, match="16 pixels"):
+        SyntheticFaces(ict_head, size=8)
+    with pytest.raises(ArgumentError, match="face_scale"):
+        SynthConfig(face_scale=(0.5, 0.2))
+    with pytest.raises(ArgumentError, match="share"):
+        SynthConfig(glasses=1.5)
