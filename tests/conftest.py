@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from garfast.morphable import MorphableModel
+from tests.tiny_face import make_tiny_model
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,3 +30,9 @@ def ict_path() -> Path:
     if not path.is_file():
         pytest.skip(f"no ICT-FaceKit model at {path} (set GARFAST_ICT to its .npz)")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> MorphableModel:
+    """A face-shaped model of 525 vertices; see `tests.tiny_face`."""
+    return make_tiny_model()

@@ -1,10 +1,11 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,44 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(_sentence(target, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
+    """Give a new folder beside ``path`` and rename it to ``path`` when the block ends without an error.
+
+    Nothing is left behind on failure, and what was at ``path`` before stays.
+
+    Args:
+        replace: whether a folder with files in it may be at ``path`` already; it is deleted once the new one is whole.
+
+    Raises:
+        OutputError: ``path`` is a file, or a folder with files in it that is not to be replaced; or a folder cannot be
+            made, the disk is full, or permission is missing.
+    """
+    target = Path(path)
+    token = secrets.token_hex(4)
+    staging, old = target.with_name(f".{target.name}-{token}"), target.with_name(f".{target.name}-{token}.old")
+    try:
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"cannot write the folder {target}: there is a file of that name")
+        if not replace and target.is_dir() and any(target.iterdir()):
+            raise OutputError(f"the folder {target} exists already and is not empty: choose another output folder")
+        staging.mkdir(parents=True)
+        yield staging
+        if target.is_dir():
+            os.replace(target, old)
+        os.replace(staging, target)
+    except OSError as error:
+        raise OutputError(_sentence(target, error)) from error
+    except OutputError as error:
+        # A file inside names the folder it was written to; the user knows it by its final name.
+        raise OutputError(str(error).replace(str(staging), str(target))) from error
+    finally:
+        if old.is_dir() and not target.exists():
+            os.replace(old, target)
+        for leftover in (staging, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sentence(target: Path, error: OSError) -> str:

@@ -31,7 +31,8 @@ CONVENTIONS = {
     "opencv": "[4][4], row by row: model space to camera space with x right, y down, z forward",
     "opengl": "[4][4], row by row: model space to camera space with x right, y up, the camera looking along -z",
     "landmarks": "iBUG-68, counted from 0; 0-16 is the jaw from the subject's right ear (image left); "
-    "landmarks are those detected, landmarks_fitted those of the fitted mesh, residuals the distances between them",
+    "landmarks are those detected (null: missing), landmarks_fitted those of the fitted mesh, residuals the distances "
+    "between them",
     "coefficients": "shape and exp are in standard deviations of the model named in model.name",
 }
 
@@ -46,9 +47,9 @@ class FitParameters:
         exp: float32 [E], expression coefficients in the model's units, as in ``MorphableModel.evaluate``.
         pose: ``rotation`` [3] (axis-angle, radians), ``translation`` [3] (mm), ``yaw``, ``pitch``, ``roll`` (degrees).
         camera: what the camera's ``to_dict`` gives; its pixels are those of the original photograph.
-        landmarks: float32 [68,2], detected, photo pixels.
+        landmarks: float32 [68,2], detected, photo pixels; NaN (null in the file) where one is missing.
         landmarks_fitted: float32 [68,2], of the fitted mesh, photo pixels.
-        residuals: float32 [68], distances between the two, pixels.
+        residuals: float32 [68], distances between the two, pixels; NaN (null in the file) where one is missing.
         info: everything else, under the keys of the file: ``image``, ``face``, ``detector``, ``intrinsics``,
             ``opencv``, ``opengl``, ``fit``, ``stages``, ``versions``, ``backends`` ...
     """
@@ -71,6 +72,7 @@ _ARRAYS: dict[str, tuple[int | None, ...]] = {
     "landmarks_fitted": (68, 2),
     "residuals": (68,),
 }
+_MAY_LACK = ("landmarks", "residuals")
 _REQUIRED = tuple(f.name for f in fields(FitParameters) if f.name != "info")
 
 
@@ -86,6 +88,8 @@ def save_parameters(path: str | os.PathLike[str], parameters: FitParameters) -> 
     content |= parameters.info
     content["conventions"] = CONVENTIONS
     content = _plain(content)
+    for name in _MAY_LACK:
+        content[name] = _nan_to_null(content[name])
     for name, value in _numbers(content):
         if not math.isfinite(value):
             raise ArgumentError(f"the fit's {name} is {value}: a fit with NaN or infinite values is not written")
@@ -141,7 +145,7 @@ def _array(path: Path, name: str, values: Any) -> np.ndarray:
         raise ParametersFileError(f"{name} in {path} must hold numbers only: fit the photograph again") from error
     expected = _ARRAYS[name]
     right = array.ndim == len(expected) and all(e in (None, n) for e, n in zip(expected, array.shape, strict=True))
-    if not right or not np.isfinite(array).all():
+    if not right or (np.isinf(array) if name in _MAY_LACK else ~np.isfinite(array)).any():
         shape = "x".join("N" if n is None else str(n) for n in expected)
         raise ParametersFileError(f"{name} in {path} must be {shape} finite numbers: fit the photograph again")
     return array
@@ -165,6 +169,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return str(value) if isinstance(value, os.PathLike) else value
+
+
+def _nan_to_null(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nan_to_null(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:

@@ -64,6 +64,16 @@ def test_nan_is_not_written(tmp_path: Path, parameters: FitParameters) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_missing_landmark_is_null(tmp_path: Path, parameters: FitParameters) -> None:
+    landmarks, residuals = parameters.landmarks.copy(), parameters.residuals.copy()
+    landmarks[4] = residuals[4] = np.nan
+    save_parameters(tmp_path / "params.json", replace(parameters, landmarks=landmarks, residuals=residuals))
+    assert json.loads((tmp_path / "params.json").read_text(encoding="utf-8"))["landmarks"][4] == [None, None]
+    loaded = load_parameters(tmp_path)
+    np.testing.assert_array_equal(loaded.landmarks, landmarks)
+    np.testing.assert_array_equal(loaded.residuals, residuals)
+
+
 def test_wrong_files_get_a_sentence(tmp_path: Path, parameters: FitParameters) -> None:
     path = tmp_path / "params.json"
     with pytest.raises(ParametersFileError, match="there is no"):
