@@ -78,6 +78,29 @@ def test_obj_dialects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "#\nv 0 0 0\nv 1 2 3\nv 4 5 6\nvt 0 0\nf 1 2 3\n",
+        "#\nv 0 0 0\nv 1 2 3\nv 4 5 6",
+        "v 0 0 0\nv 1 2 3\nv 4 5 6\n",
+        "v 0 0 0\n\nv 1 2 3\n# between\nv 4 5 6\n",
+        "#\r\nv 0 0 0\r\nv 1 2 3\r\nv 4 5 6\r\n",
+        "#\nv 0 0 0 1\nv 1 2 3 1\nv 4 5 6 1\n",
+    ],
+)
+def test_vertices_in_every_layout(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_bytes(text.encode())
+    assert read_obj_vertices(tmp_path / "a.obj").tolist() == [[0, 0, 0], [1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("text", ["#\nv 0 0 x\n", "#\nv 0 0 nan\n", "#\nv 0 0\nv 0 0 0\n"])
+def test_malformed_vertices(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(text)
+    with pytest.raises(ModelFileError, match=r"not 3 numbers|NaN"):
+        read_obj_vertices(tmp_path / "a.obj")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("v 0 0 x\nf 1 1 1\n", "'v' line that is not 3 numbers"),
