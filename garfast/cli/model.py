@@ -30,7 +30,7 @@ def list_command() -> None:
         mark = "*" if entry.name == default else " "
         click.echo(f"{mark} {entry.name:<16} {entry.path or 'comes with garfast'}")
     if default not in [entry.name for entry in entries]:
-        click.echo(f"* {default}")
+        click.echo(f"* {default}{'' if Path(default).is_file() else '  (missing)'}")
     click.echo(f"\nImported models are in {model_directory()}.")
 
 

@@ -77,6 +77,12 @@ def test_a_default_that_is_a_path_is_listed(sheet_path: Path) -> None:
     assert f"* {sheet_path}" in succeed("list")
 
 
+def test_a_default_that_is_gone_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GARFAST_MODEL", "gone")
+    assert "* gone  (missing)" in succeed("list")
+    assert "no model named 'gone'" in fail("info")
+
+
 def test_info_as_text(sheet_path: Path) -> None:
     output = succeed("info", sheet_path)
     for text in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,10 @@ def test_model_directory_is_not_made_by_looking(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path / "new"))
     list_models()
     assert not model_directory().exists()
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = {"scipy", "skimage", "PIL", "trimesh", "face_alignment", "matplotlib", "click", "tqdm"}
+    code = "import sys, torch; before = set(sys.modules); import garfast.morphable; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not heavy & set(loaded)
