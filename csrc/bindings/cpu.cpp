@@ -63,6 +63,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("openmp") = false;
 #endif
   m.attr("compiler") = __VERSION__;
+  bind_noise_bias_act(m);
   bind_vertex_normals(m);
   bind_synth(m);
 }

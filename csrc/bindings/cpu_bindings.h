@@ -7,6 +7,7 @@ namespace garfast {
 
 namespace py = pybind11;
 
+void bind_noise_bias_act(py::module_& m);
 void bind_vertex_normals(py::module_& m);
 void bind_synth(py::module_& m);
 

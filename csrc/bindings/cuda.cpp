@@ -8,5 +8,6 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "CUDA kernels of garfast.ops: functions of device, stream, addresses and sizes; use garfast.ops instead.";
   m.attr("architectures") = GARFAST_CUDA_ARCHITECTURES;
   m.attr("cuda_version") = CUDART_VERSION;
+  bind_cuda_noise_bias_act(m);
   bind_cuda_vertex_normals(m);
 }

@@ -7,6 +7,7 @@ namespace garfast {
 
 namespace py = pybind11;
 
+void bind_cuda_noise_bias_act(py::module_& m);
 void bind_cuda_vertex_normals(py::module_& m);
 
 }  // namespace garfast

@@ -103,12 +103,13 @@ def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:
         raise ArgumentError(f"{op}: {name} must lie in 0..{limit - 1}, found {int(low)}..{int(high)}")
 
 
-def call_native(backend: str, function: str, like: Tensor, *args: Tensor | int | float | bool | None) -> None:
-    """Call ``function`` of the native module: tensors become addresses (None becomes 0), the rest passes as it is.
+def call_native(backend: str, function: str, like: Tensor, *args: Any) -> None:
+    """Call ``function`` of the native module: tensors become addresses (None becomes 0), also those in tuples, the rest
+    passes as it is.
 
     The CPU module gets the number of threads first, the CUDA module the device index and the current stream.
     """
-    values = [a.data_ptr() if isinstance(a, Tensor) else 0 if a is None else a for a in args]
+    values = [_address(a) for a in args]
     if backend == "cpu":
         getattr(_native.cpu(), function)(torch.get_num_threads(), *values)
     elif _native.CUDA_ON_HOST:
@@ -116,6 +117,24 @@ def call_native(backend: str, function: str, like: Tensor, *args: Tensor | int |
     else:
         stream = torch.cuda.current_stream(like.device).cuda_stream
         getattr(_native.cuda(), function)(like.device.index, stream, *values)
+
+
+def _address(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_address(item) for item in value)
+    return value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else value
+
+
+def accumulator(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which the operators compute on ``dtype``: float64 for itself, float32 for the rest."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def memory_format(x: Tensor) -> torch.memory_format:
+    """channels_last for a 4D tensor that is laid out so and not also contiguous; else contiguous."""
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def dtype_suffix(dtype: torch.dtype) -> str:

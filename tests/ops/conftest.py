@@ -60,6 +60,30 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _native.cpu().set_isa(before)
 
 
+@pytest.fixture
+def poisoned() -> Iterator[None]:
+    """Memory that PyTorch hands out unwritten is full of NaN, so that an element that no kernel writes shows."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def assert_rounding(actual: Tensor, expected: Tensor, length: int = 1, operations: int = 8) -> None:
+    """``actual`` is ``expected`` (float64) up to rounding, given what it was computed in and how long its sums were.
+
+    A sum of n terms in any order is off by about sqrt(n) roundings of its size; then come ``operations`` more, and the
+    rounding to the format of ``actual``, which is all that a 16-bit format adds to float32.
+    """
+    assert actual.shape == expected.shape
+    stored = torch.finfo(actual.dtype).eps
+    computed = torch.finfo(torch.float64 if actual.dtype == torch.float64 else torch.float32).eps
+    scale = float(expected.detach().abs().max()) if expected.numel() else 0.0
+    tolerance = 2 * computed * (operations + length**0.5) * scale
+    torch.testing.assert_close(
+        actual.detach().cpu().double(), expected.detach().cpu().double(), rtol=stored, atol=tolerance + 1e-300
+    )
+
+
 def grid_mesh(rows: int, columns: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Mesh:
     """A bumpy sheet facing +z with ``rows`` x ``columns`` vertices over [-1, 1]^2."""
     generator = torch.Generator().manual_seed(seed)

@@ -4,10 +4,20 @@
 
 #include <cuda_runtime.h>
 
+#include "garfast/noise_bias_act.h"
 #include "garfast/vertex_normals.h"
 
 namespace garfast {
 namespace cuda {
+
+void noise_bias_act_forward(const NoiseBiasActParams<float>& p, cudaStream_t stream);
+void noise_bias_act_forward(const NoiseBiasActParams<double>& p, cudaStream_t stream);
+void noise_bias_act_forward(const NoiseBiasActParams<Half>& p, cudaStream_t stream);
+void noise_bias_act_forward(const NoiseBiasActParams<BFloat16>& p, cudaStream_t stream);
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<float>& p, cudaStream_t stream);
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<double>& p, cudaStream_t stream);
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<Half>& p, cudaStream_t stream);
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<BFloat16>& p, cudaStream_t stream);
 
 void vertex_normals_forward(const VertexNormalsParams<float>& p, cudaStream_t stream);
 void vertex_normals_forward(const VertexNormalsParams<double>& p, cudaStream_t stream);

@@ -1,0 +1,96 @@
+// The terms of the epilogue as the CPU kernels use them: one number per row and one per lane (see noise_bias_act.h).
+#pragma once
+
+#include "garfast/noise_bias_act.h"
+#include "rows.h"
+
+namespace garfast {
+namespace GARFAST_ISA {
+
+template <typename A>
+struct RowTerms {
+  A scale, shift;
+};
+
+// m and t + strength * noise at `n` pixels; per-element maps are left to the rows.
+template <typename S, typename A>
+inline void pixel_terms(const EpilogueTerms<S>& t, int64_t sample, int64_t pixel, int64_t n, A* scale, A* shift) {
+  for (int64_t i = 0; i < n; ++i) scale[i] = A(1), shift[i] = A(0);
+  if (t.scale_map.data && !t.scale_map.per_element) {
+    const S* m = t.scale_map.data + sample * t.scale_map.batch_stride + pixel;
+    for (int64_t i = 0; i < n; ++i) scale[i] = widen(m[i]);
+  }
+  if (t.shift_map.data && !t.shift_map.per_element) {
+    const S* m = t.shift_map.data + sample * t.shift_map.batch_stride + pixel;
+    for (int64_t i = 0; i < n; ++i) shift[i] = widen(m[i]);
+  }
+  if (t.noise.data) {
+    const S* noise = t.noise.data + sample * t.noise.batch_stride + pixel;
+    const A strength = t.strength ? *t.strength : A(1);
+    for (int64_t i = 0; i < n; ++i) shift[i] += strength * widen(noise[i]);
+  }
+}
+
+// d and bias of `n` channels.
+template <typename S, typename A>
+inline void channel_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t channel, int64_t n,
+                          A* scale, A* shift) {
+  for (int64_t i = 0; i < n; ++i) {
+    scale[i] = channel_scale(t, s.channels, sample, channel + i);
+    shift[i] = channel_shift(t, channel + i);
+  }
+}
+
+template <typename S>
+inline RowTerms<accumulate_t<S>> row_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample,
+                                           int64_t row) {
+  if (s.channels_last) return {pixel_scale(t, sample, row), pixel_shift(t, sample, row)};
+  return {channel_scale(t, s.channels, sample, row), channel_shift(t, row)};
+}
+
+template <typename A>
+struct LaneTerms {
+  Scratch<A> scale, shift;
+
+  explicit LaneTerms(int64_t lanes) : scale(lanes), shift(lanes), row_scale_(lanes), row_shift_(lanes) {}
+
+  template <typename S>
+  void load(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t lane, int64_t n) {
+    if (s.channels_last)
+      channel_terms(s, t, sample, lane, n, scale.data(), shift.data());
+    else
+      pixel_terms(t, sample, lane, n, scale.data(), shift.data());
+  }
+
+  // The lanes' terms in one row: those of the block, with the per-element maps put in.
+  template <typename S>
+  void at_row(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t row, int64_t lane, int64_t n,
+              const A** row_scale, const A** row_shift) {
+    *row_scale = scale.data();
+    *row_shift = shift.data();
+    if (t.scale_map.data && t.scale_map.per_element) {
+      const S* m = t.scale_map.data + sample * t.scale_map.batch_stride + row * s.lanes + lane;
+      for (int64_t i = 0; i < n; ++i) row_scale_[i] = scale[i] * widen(m[i]);
+      *row_scale = row_scale_.data();
+    }
+    if (t.shift_map.data && t.shift_map.per_element) {
+      const S* m = t.shift_map.data + sample * t.shift_map.batch_stride + row * s.lanes + lane;
+      for (int64_t i = 0; i < n; ++i) row_shift_[i] = shift[i] + widen(m[i]);
+      *row_shift = row_shift_.data();
+    }
+  }
+
+ private:
+  Scratch<A> row_scale_, row_shift_;
+};
+
+template <typename S, typename A>
+inline void epilogue_row(const A* __restrict x, const A* __restrict scale, const A* __restrict shift, RowTerms<A> row,
+                         const EpilogueTerms<S>& t, A* __restrict y, int64_t n) {
+  const A alpha = t.alpha, gain = t.gain, clamp = t.clamp;
+  for (int64_t i = 0; i < n; ++i)
+    y[i] = activate(x[i] * (row.scale * scale[i]) + (row.shift + shift[i]), alpha, gain, clamp);
+}
+
+}  // namespace GARFAST_ISA
+}  // namespace garfast

@@ -1,0 +1,264 @@
+// Forward: a thread per 16 bytes. Backward: a thread owns a few lanes and walks down a block's rows; the sums along
+// lanes stay in its registers, the sums along rows go through warp shuffles, and both leave as partial sums that a
+// second kernel adds in a fixed order. One pass over the data, no atomics.
+#include "garfast/cuda_kernels.h"
+#include "garfast/cuda_launch.h"
+#include "garfast/noise_bias_act.h"
+
+namespace garfast {
+namespace cuda {
+namespace {
+
+using baseline::activate;
+using baseline::activation_slope;
+using baseline::channel_scale;
+using baseline::channel_shift;
+using baseline::narrow;
+using baseline::pixel_scale;
+using baseline::pixel_shift;
+using baseline::widen;
+
+constexpr int kThreads = 128;
+constexpr int kWarps = kThreads / 32;
+constexpr int kMaxRowBlock = 64;
+
+template <typename S, int V>
+struct alignas(sizeof(S) * V) Pack {
+  S v[V];
+};
+
+// kPacked: the address is a multiple of V elements.
+template <int V, bool kPacked, typename S, typename A>
+__device__ void load(const S* from, A* to) {
+  if constexpr (kPacked) {
+    const Pack<S, V> pack = *reinterpret_cast<const Pack<S, V>*>(from);
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[i] = widen(pack.v[i]);
+  } else {
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[i] = widen(from[i]);
+  }
+}
+
+template <int V, bool kPacked, typename S, typename A>
+__device__ void store(const A* from, S* to) {
+  Pack<S, V> pack;
+#pragma unroll
+  for (int i = 0; i < V; ++i) pack.v[i] = narrow<S>(from[i]);
+  if constexpr (kPacked) {
+    *reinterpret_cast<Pack<S, V>*>(to) = pack;
+  } else {
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[i] = pack.v[i];
+  }
+}
+
+// The terms of V lanes, without the per-element maps.
+template <int V, typename S, typename A>
+__device__ void lane_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t lane, A* scale,
+                           A* shift) {
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    scale[i] = s.channels_last ? channel_scale(t, s.channels, sample, lane + i) : pixel_scale(t, sample, lane + i);
+    shift[i] = s.channels_last ? channel_shift(t, lane + i) : pixel_shift(t, sample, lane + i);
+  }
+}
+
+template <typename S>
+__device__ void row_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t row,
+                          accumulate_t<S>* scale, accumulate_t<S>* shift) {
+  *scale = s.channels_last ? pixel_scale(t, sample, row) : channel_scale(t, s.channels, sample, row);
+  *shift = s.channels_last ? pixel_shift(t, sample, row) : channel_shift(t, row);
+}
+
+template <typename S>
+__device__ bool per_element(const Map<S>& map) {
+  return map.data && map.per_element;
+}
+
+template <typename S, int V>
+__global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S> p) {
+  using A = accumulate_t<S>;
+  const EpilogueShape& s = p.shape;
+  const EpilogueTerms<S>& t = p.terms;
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, per_row = s.lanes / V;
+  if (i >= s.batch * s.rows * per_row) return;
+  const int64_t lane = i % per_row * V, row = i / per_row % s.rows, sample = i / (per_row * s.rows);
+  const int64_t within = row * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
+  A x[V], scale[V], shift[V], row_scale, row_shift;
+  load<V, true>(p.x + offset, x);
+  lane_terms<V>(s, t, sample, lane, scale, shift);
+  row_terms(s, t, sample, row, &row_scale, &row_shift);
+  A map[V];
+  if (per_element(t.scale_map)) {
+    load<V, true>(t.scale_map.data + sample * t.scale_map.batch_stride + within, map);
+#pragma unroll
+    for (int k = 0; k < V; ++k) scale[k] *= map[k];
+  }
+  if (per_element(t.shift_map)) {
+    load<V, true>(t.shift_map.data + sample * t.shift_map.batch_stride + within, map);
+#pragma unroll
+    for (int k = 0; k < V; ++k) shift[k] += map[k];
+  }
+#pragma unroll
+  for (int k = 0; k < V; ++k)
+    x[k] = activate(x[k] * (row_scale * scale[k]) + (row_shift + shift[k]), t.alpha, t.gain, t.clamp);
+  store<V, true>(x, p.y + offset);
+}
+
+template <typename A>
+__device__ A warp_sum(A value) {
+#pragma unroll
+  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
+  return value;
+}
+
+template <typename S, int V, bool kPacked>
+__global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackwardParams<S> p) {
+  using A = accumulate_t<S>;
+  const EpilogueShape& s = p.shape;
+  const EpilogueTerms<S>& t = p.terms;
+  __shared__ A warp_sums[2][kMaxRowBlock][kWarps];
+  const int64_t lane_block = blockIdx.x % s.lane_blocks, row_block = blockIdx.x / s.lane_blocks % s.row_blocks,
+                sample = blockIdx.x / (s.lane_blocks * s.row_blocks);
+  const int64_t lane = lane_block * s.lane_block + int64_t(threadIdx.x) * V, first = row_block * s.row_block;
+  const int64_t count = min(s.row_block, s.rows - first);
+  const bool active = lane < s.lanes;
+  A lane_scale[V], unused[V], lane_g[V], lane_gx[V];
+#pragma unroll
+  for (int k = 0; k < V; ++k) lane_scale[k] = lane_g[k] = lane_gx[k] = A(0);
+  if (active) lane_terms<V>(s, t, sample, lane, lane_scale, unused);
+  for (int64_t r = 0; r < count; ++r) {
+    A sum_g = 0, sum_gx = 0;
+    if (active) {
+      const int64_t within = (first + r) * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
+      A g[V], y[V], x[V], m[V], row_scale, row_shift;
+      load<V, kPacked>(p.grad_y + offset, g);
+      load<V, kPacked>(p.y + offset, y);
+      if (p.x) load<V, kPacked>(p.x + offset, x);
+      row_terms(s, t, sample, first + r, &row_scale, &row_shift);
+#pragma unroll
+      for (int k = 0; k < V; ++k) m[k] = A(1);
+      if (per_element(t.scale_map)) load<V, kPacked>(t.scale_map.data + sample * t.scale_map.batch_stride + within, m);
+#pragma unroll
+      for (int k = 0; k < V; ++k) {
+        g[k] *= activation_slope(y[k], t.alpha, t.gain, t.clamp);
+        y[k] = g[k] * (row_scale * (lane_scale[k] * m[k]));
+        lane_g[k] += g[k];
+        sum_g += g[k];
+      }
+      if (p.grad_x) store<V, kPacked>(y, p.grad_x + offset);
+      if (p.grad_shift_map) store<V, kPacked>(g, p.grad_shift_map + offset);
+      if (p.x) {
+#pragma unroll
+        for (int k = 0; k < V; ++k) {
+          const A gx = g[k] * x[k];
+          lane_gx[k] += gx * m[k] * row_scale;
+          sum_gx += gx * m[k] * lane_scale[k];
+          x[k] = gx * (s.channels_last ? lane_scale[k] : row_scale);  // g d x, for a per-element m
+        }
+        if (p.grad_scale_map) store<V, kPacked>(x, p.grad_scale_map + offset);
+      }
+    }
+    if (p.row_partials) {
+      sum_g = warp_sum(sum_g);
+      sum_gx = warp_sum(sum_gx);
+      if (threadIdx.x % 32 == 0) {
+        warp_sums[0][r][threadIdx.x / 32] = sum_g;
+        warp_sums[1][r][threadIdx.x / 32] = sum_gx;
+      }
+    }
+  }
+  if (!p.row_partials) return;
+  const int64_t lane_stride = s.batch * s.row_blocks * s.lanes, row_stride = s.batch * s.lane_blocks * s.rows;
+  if (active) {
+    A* sums = p.lane_partials + (sample * s.row_blocks + row_block) * s.lanes + lane;
+#pragma unroll
+    for (int k = 0; k < V; ++k) {
+      sums[k] = lane_g[k];
+      sums[lane_stride + k] = lane_gx[k];
+    }
+  }
+  __syncthreads();
+  for (int64_t i = threadIdx.x; i < 2 * count; i += kThreads) {
+    const int64_t which = i / count, r = i % count;
+    A total = 0;
+    for (int w = 0; w < kWarps; ++w) total += warp_sums[which][r][w];
+    p.row_partials[which * row_stride + (sample * s.lane_blocks + lane_block) * s.rows + first + r] = total;
+  }
+}
+
+// out[i, j] = sum over k, in order, of partials[i, k, j].
+template <typename A>
+__global__ void __launch_bounds__(kThreads)
+    sum_blocks_kernel(const A* partials, A* out, int64_t outer, int64_t blocks, int64_t inner) {
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= outer * inner) return;
+  const A* from = partials + i / inner * blocks * inner + i % inner;
+  A total = 0;
+  for (int64_t k = 0; k < blocks; ++k) total += from[k * inner];
+  out[i] = total;
+}
+
+bool aligned(const void* address, size_t bytes) { return reinterpret_cast<std::uintptr_t>(address) % bytes == 0; }
+
+template <typename S>
+bool maps_aligned(const EpilogueTerms<S>& t, size_t bytes) {
+  return (!t.scale_map.per_element || aligned(t.scale_map.data, bytes)) &&
+         (!t.shift_map.per_element || aligned(t.shift_map.data, bytes));
+}
+
+template <typename S>
+void forward(const NoiseBiasActParams<S>& p, cudaStream_t stream) {
+  constexpr int V = 16 / sizeof(S);
+  const EpilogueShape& s = p.shape;
+  const int64_t total = s.batch * s.rows * s.lanes;
+  if (total == 0) return;
+  if (s.lanes % V == 0 && aligned(p.x, 16) && aligned(p.y, 16) && maps_aligned(p.terms, 16))
+    launch("noise_bias_act forward", forward_kernel<S, V>, blocks_for(total / V, kThreads), kThreads, 0, stream, p);
+  else
+    launch("noise_bias_act forward", forward_kernel<S, 1>, blocks_for(total, kThreads), kThreads, 0, stream, p);
+}
+
+template <typename S>
+void backward(const NoiseBiasActBackwardParams<S>& p, cudaStream_t stream) {
+  constexpr int V = 4;
+  constexpr size_t kBytes = V * sizeof(S);
+  using A = accumulate_t<S>;
+  const char* what = "noise_bias_act backward";
+  EpilogueShape s = p.shape;
+  if (s.batch * s.rows * s.lanes == 0) return;
+  if (s.row_block > kMaxRowBlock || (s.lane_block != kThreads && (s.lane_block != V * kThreads || s.lanes % V != 0)))
+    throw std::runtime_error("noise_bias_act backward: bad block sizes");
+  const unsigned blocks = unsigned(s.batch * s.row_blocks * s.lane_blocks);
+  const bool packs = aligned(p.grad_y, kBytes) && aligned(p.y, kBytes) && aligned(p.x, kBytes) &&
+                     aligned(p.grad_x, kBytes) && aligned(p.grad_scale_map, kBytes) &&
+                     aligned(p.grad_shift_map, kBytes) && maps_aligned(p.terms, kBytes);
+  if (s.lane_block == kThreads)
+    launch(what, backward_kernel<S, 1, true>, blocks, kThreads, 0, stream, p);
+  else if (packs)
+    launch(what, backward_kernel<S, V, true>, blocks, kThreads, 0, stream, p);
+  else
+    launch(what, backward_kernel<S, V, false>, blocks, kThreads, 0, stream, p);
+  if (!p.row_partials) return;
+  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.rows, kThreads), kThreads, 0, stream, p.row_partials,
+         p.row_sums, 2 * s.batch, s.lane_blocks, s.rows);
+  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.lanes, kThreads), kThreads, 0, stream, p.lane_partials,
+         p.lane_sums, 2 * s.batch, s.row_blocks, s.lanes);
+}
+
+}  // namespace
+
+void noise_bias_act_forward(const NoiseBiasActParams<float>& p, cudaStream_t stream) { forward(p, stream); }
+void noise_bias_act_forward(const NoiseBiasActParams<double>& p, cudaStream_t stream) { forward(p, stream); }
+void noise_bias_act_forward(const NoiseBiasActParams<Half>& p, cudaStream_t stream) { forward(p, stream); }
+void noise_bias_act_forward(const NoiseBiasActParams<BFloat16>& p, cudaStream_t stream) { forward(p, stream); }
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<float>& p, cudaStream_t stream) { backward(p, stream); }
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<double>& p, cudaStream_t stream) { backward(p, stream); }
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<Half>& p, cudaStream_t stream) { backward(p, stream); }
+void noise_bias_act_backward(const NoiseBiasActBackwardParams<BFloat16>& p, cudaStream_t stream) {
+  backward(p, stream);
+}
+
+}  // namespace cuda
+}  // namespace garfast

@@ -1,0 +1,33 @@
+"""Runs tests/ops/triton in the interpreter: Triton reads its environment once, so that takes a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from garfast.ops import _native
+from tests.conftest import ROOT
+
+
+@pytest.mark.skipif(bool(_native.TRITON_INTERPRETED), reason="already in the interpreter")
+@pytest.mark.skipif(bool(_native._TRITON_MISSING), reason=_native._TRITON_MISSING)
+@pytest.mark.parametrize("operator", ["noise_bias_act"])
+def test_in_the_interpreter(operator):
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        f"tests/ops/triton/test_{operator}.py",
+        "-p",
+        "no:cacheprovider",
+    ]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert " passed" in result.stdout
+    assert "skipped" not in result.stdout
