@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "garfast"
 
 # Each layer may import from itself, from layers before it, and from the leaves.
-LAYERS = [{"ops"}, {"morphable", "networks"}, {"landmarks", "synth"}, {"train", "fit"}, {"evaluate"}, {"cli"}]
+LAYERS = [{"ops"}, {"morphable", "networks"}, {"landmarks", "synth"}, {"train", "fit"}, {"evaluate", "bench"}, {"cli"}]
 LEAVES = {"errors", "io", "__init__"}
 
 

@@ -1,0 +1,74 @@
+"""`garfast doctor`, `--version`, `--help` and `completion`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import pytest
+from click.testing import CliRunner
+
+from garfast import __version__
+from garfast.cli import COMMANDS, main
+from garfast.cli.doctor import PACKAGES
+from garfast.ops import _native
+
+
+@pytest.fixture(autouse=True)
+def _own_data_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
+    monkeypatch.delenv("GARFAST_MODEL", raising=False)
+
+
+def test_doctor_reports_every_part():
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    for word in (*PACKAGES, "reference", "cpu", "cuda", "triton", "builtin", "face-alignment", "embedded"):
+        assert word in result.output
+    assert __version__ in result.output
+    assert "BROKEN" not in result.output
+
+
+def test_doctor_names_a_broken_model_and_fails(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.npz").write_bytes(b"not a model")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "BROKEN mine" in result.output
+    assert "delete" in result.output
+
+
+def test_doctor_suggests_what_to_do_about_a_missing_package_and_module(monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "trimesh":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(_native, "_CPU", None)
+    monkeypatch.setattr(_native, "_CPU_MISSING", "the native CPU module is missing")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "pip install trimesh" in result.output
+    assert "needs a C++ compiler" in result.output
+
+
+def test_version_and_help_list_every_command():
+    assert __version__ in CliRunner().invoke(main, ["--version"]).output
+    output = CliRunner().invoke(main, ["--help"]).output
+    assert all(name in output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell):
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0
+    assert "_GARFAST_COMPLETE" in result.output
