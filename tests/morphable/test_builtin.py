@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from garfast.morphable import MorphableModel, load_model
-from garfast.morphable.builtin import BUILTIN_PATH, facts, load_builtin
+from garfast.morphable.builtin import BUILTIN_PATH, anatomy, facts, load_builtin
+from garfast.morphable.builtin.eyes import CENTRE, RADIUS
 from garfast.morphable.builtin.landmarks import MIRRORED
 from garfast.morphable.model_file import read_arrays
+
+Measure = Callable[[torch.Tensor], dict[str, float]]
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +23,21 @@ def face() -> MorphableModel:
     return load_builtin()
 
 
+@pytest.fixture(scope="module")
+def measure(face: MorphableModel) -> Measure:
+    named = anatomy.points_of_file(BUILTIN_PATH)
+    assert face.mirror is not None
+    mirror = face.mirror.numpy()
+    return lambda vertices: anatomy.measure(vertices.double().numpy(), mirror, named)
+
+
 def test_loads_fast_by_name_and_is_small() -> None:
-    load_model("builtin")
-    start = time.perf_counter()
-    model = load_model("builtin")
-    assert time.perf_counter() - start < 0.5
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        model = load_model("builtin")
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1.0
     assert model.num_vertices >= 4000
     assert model.num_shape >= 30
     assert model.num_exp >= 20
@@ -55,12 +69,20 @@ def test_mesh_is_closed_but_for_its_rims_and_mirrored(face: MorphableModel) -> N
     assert torch.allclose(flipped, face.mean, atol=2e-3)
 
 
-def test_modes_change_what_they_are_named_after(face: MorphableModel) -> None:
-    rest = _measure(face, face.mean)
+def test_proportions_are_the_published_ones(face: MorphableModel, measure: Measure) -> None:
+    for key, value in measure(face.mean).items():
+        fact = facts.FACTS[key]
+        assert abs(value - fact.mean) < 0.5 * fact.sd, (
+            f"{key}: {value:.1f} mm, published {fact.mean:.1f} ({fact.sd:.1f})"
+        )
+
+
+def test_modes_change_what_they_are_named_after(face: MorphableModel, measure: Measure) -> None:
+    rest = measure(face.mean)
     spread = dict.fromkeys(rest, 0.0)
     for name, mode in zip(face.shape_names, face.shape_basis, strict=True):
-        more = _measure(face, face.mean + 0.5 * mode)
-        less = _measure(face, face.mean - 0.5 * mode)
+        more = measure(face.mean + 0.5 * mode)
+        less = measure(face.mean - 0.5 * mode)
         for key in rest:
             slope = (more[key] - less[key]) / facts.FACTS[key].sd
             spread[key] += slope**2
@@ -117,7 +139,7 @@ def test_texture_triangles_do_not_overlap(face: MorphableModel) -> None:
 def test_regions_cover_what_they_name(face: MorphableModel) -> None:
     for name in ("skin", "lips", "brows", "eyeballs", "iris", "pupil", "lids", "teeth", "tongue", "mouth_socket"):
         mask = face.regions[name]
-        assert mask.max() == 1, name
+        assert mask.max() > 0.95, name
     assert (face.regions["iris"] <= face.regions["eyeballs"]).all()
     lips = face.mean[face.regions["lips"] > 0.5]
     assert lips[:, 0].abs().max() < 27
@@ -131,6 +153,48 @@ def _random(face: MorphableModel, count: int, seed: int) -> tuple[torch.Tensor, 
     return shape, torch.minimum(torch.maximum(exp, face.exp_bounds[:, 0]), face.exp_bounds[:, 1])
 
 
+def test_random_faces_have_no_spikes_or_folds(face: MorphableModel) -> None:
+    triangles = face.triangles.long()
+    skin = (face.regions["skin"][triangles] > 0.5).all(1)
+
+    def normals(vertices: torch.Tensor) -> torch.Tensor:
+        a, b, c = vertices[:, triangles[skin]].unbind(2)
+        return torch.linalg.cross(b - a, c - a)
+
+    rest = normals(face.mean[None])
+    edges = torch.cat([triangles[skin][:, [0, 1]], triangles[skin][:, [1, 2]]])
+    length = (face.mean[edges[:, 0]] - face.mean[edges[:, 1]]).norm(dim=1)
+    folded = []
+    for seed in range(4):
+        vertices = face.evaluate(*_random(face, 25, seed))
+        now = normals(vertices)
+        cosine = (now * rest).sum(-1) / (now.norm(dim=-1) * rest.norm(dim=-1)).clamp_min(1e-9)
+        folded.append((cosine < -0.2).float().mean(1))
+        stretch = (vertices[:, edges[:, 0]] - vertices[:, edges[:, 1]]).norm(dim=2) / length
+        strong = (stretch > 4) & (length > 0.8)
+        assert strong.float().mean() < 1e-3
+        assert (stretch * length).max() < 40
+    share = torch.cat(folded)
+    assert share.max() < 0.003
+    assert share.mean() < 0.001
+
+
+def test_lids_stay_in_front_of_the_eyeballs(face: MorphableModel) -> None:
+    shape, exp = _random(face, 60, 5)
+    exp[:, [face.exp_names.index("gaze_left_right"), face.exp_names.index("gaze_up_down")]] = 0.0
+    vertices = face.evaluate(shape, exp)
+    for side in (1.0, -1.0):
+        centre = torch.tensor(CENTRE * [side, 1, 1], dtype=torch.float32)
+        lids = (face.regions["lids"] > 0.6) & (face.regions["skin"] == 1) & (face.mean[:, 0] * side > 0)
+        rest = (face.mean - centre).norm(dim=1)
+        lids &= (rest > RADIUS + 1.0) & (rest < RADIUS + 4.0)
+        ball = (face.regions["eyeballs"] > 0.5) & (face.mean[:, 0] * side > 0)
+        # The eyeball moves rigidly with the face; its own centre follows from its points.
+        moved = (vertices[:, ball] - face.mean[ball]).mean(1) + centre
+        distance = (vertices[:, lids] - moved[:, None]).norm(dim=2)
+        assert (distance < RADIUS - 0.2).float().mean() < 2e-3
+
+
 def test_closed_lips_do_not_cross(face: MorphableModel) -> None:
     shape, _ = _random(face, 100, 6)
     points = face.landmarks(face.evaluate(shape))
@@ -138,11 +202,3 @@ def test_closed_lips_do_not_cross(face: MorphableModel) -> None:
         gap = points[:, upper, 1] - points[:, lower, 1]
         assert gap.min() > -0.4
         assert gap.max() < 2.5
-
-
-def _measure(face: MorphableModel, vertices: torch.Tensor) -> dict[str, float]:
-    from garfast.morphable.builtin import anatomy
-
-    assert face.mirror is not None
-    named = {name: int(index) for name, index in anatomy.points_of_file(BUILTIN_PATH).items()}
-    return anatomy.measure(vertices.double().numpy(), face.mirror.numpy(), named)

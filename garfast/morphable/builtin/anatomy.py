@@ -12,9 +12,9 @@ from . import eyes, mouth
 from .assembly import Assembly
 
 
-def _nearest(a: Assembly, point: tuple[float, float, float]) -> int:
+def _nearest(a: Assembly, point: tuple[float, float, float], weight: tuple[float, float, float] = (1, 1, 1)) -> int:
     skin = a.is_piece("skin")
-    d = np.where(skin, np.linalg.norm(a.vertices - np.asarray(point), axis=1), np.inf)
+    d = np.where(skin, np.linalg.norm((a.vertices - np.asarray(point)) * weight, axis=1), np.inf)
     return int(np.argmin(d))
 
 
@@ -37,21 +37,21 @@ def points(a: Assembly) -> dict[str, int]:
     middle = np.flatnonzero(a.is_piece("skin") & (v[:, 0] == 0) & (v[:, 2] > 60))
     below_nose = middle[(v[middle, 1] < -26.0) & (v[middle, 1] > -36.0)]
     # Subnasale: the deepest bend between the column of the nose and the upper lip.
-    bend = v[below_nose, 2] + 0.9 * v[below_nose, 1]
+    bend = v[below_nose, 2] - 0.6 * v[below_nose, 1]
     pupil = np.where(
         a.is_piece("eyeball") & (v[:, 0] > 0), np.hypot(v[:, 0] - eyes.CENTRE[0], v[:, 1] - eyes.CENTRE[1]), np.inf
     )
     return {
         "zygion": _widest(a, (-8.0, 12.0), (30.0, 60.0)),
         "gonion": _nearest(a, (57.5, -62.0, 12.0)),
-        "frontotemporale": _nearest(a, (52.0, 44.0, 66.0)),
+        "frontotemporale": _nearest(a, (52.1, 44.0, 70.5)),
         "euryon": _widest(a, (10.0, 80.0), (-60.0, 20.0)),
         "sellion": _middle(a, (10.0, 28.0), "back"),
         "pronasale": _middle(a, (-30.0, -10.0), "front"),
         "subnasale": int(below_nose[np.argmin(bend)]),
         "menton": _menton(a),
         "alare": _alare(a),
-        "nasal_root": _nearest(a, (8.25, 17.0, 83.0)),
+        "nasal_root": _nearest(a, (8.25, 17.0, 85.0), (1.0, 0.4, 1.0)),
         "cheilion": int(a.upper_lip_rim[-1]),
         "pupil": int(np.argmin(pupil)),
         "labiale_superius": _nearest(a, (0.0, float(mouth.upper_border(np.zeros(1))[0]), 106.0)),

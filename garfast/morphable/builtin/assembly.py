@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import parts
+from .ear import ear
 from .head import base_surface
 from .layout import Layout, from_plane
+from .nose import nostril
 from .sculpture import surface
+from .shapes import smoothstep
 
 PIECES = ("skin", "lid_margin", "eyeball", "mouth_socket", "teeth_upper", "teeth_lower", "tongue", "ear")
 
@@ -47,6 +50,7 @@ def assemble(layout: Layout) -> Assembly:
     middle = layout.plane[:, 0] == 0.0
     theta = np.where(middle, np.where(layout.plane[:, 1] < 0, np.pi, 0.0), theta)
     skin = surface(theta, level)
+    skin = _smooth_nostrils(skin, layout.triangles)
     skin[middle, 0] = 0.0
     base = base_surface(theta, level)
     vertices, triangles = [skin], [layout.triangles[:, [0, 2, 1]]]
@@ -70,6 +74,7 @@ def assemble(layout: Layout) -> Assembly:
     add(parts.teeth("teeth_upper", count()))
     add(parts.teeth("teeth_lower", count()))
     add(parts.tongue(count()))
+    add(ear(count()))
     half, faces = np.concatenate(vertices), np.concatenate(triangles)
     piece, face_piece, grid = np.concatenate(kind), np.concatenate(tri_kind), np.concatenate(grids)
     used = np.zeros(len(half), bool)
@@ -94,6 +99,19 @@ def assemble(layout: Layout) -> Assembly:
         level,
         [number[r] for r in (layout.eye_rim, layout.upper_lip_rim, layout.lower_lip_rim)],
     )
+
+
+def _smooth_nostrils(skin: np.ndarray, triangles: np.ndarray, rounds: int = 12) -> np.ndarray:
+    """Even out the vertices on the steep walls of the nostrils, where the rays of the sculpture graze them."""
+    w = 0.6 * (1 - smoothstep(nostril(skin), 0.3, 1.6)) * (skin[:, 2] > 90.0)
+    edges = np.unique(np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1), axis=0)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    degree = np.maximum(np.bincount(both[:, 0], minlength=len(skin)), 1)[:, None]
+    out = skin.copy()
+    for _ in range(rounds):
+        total = np.stack([np.bincount(both[:, 0], out[both[:, 1], k], len(skin)) for k in range(3)], 1)
+        out += w[:, None] * (total / degree - out)
+    return out
 
 
 def _mirrored(half, faces, piece, face_piece, grid, base, theta, level, rims) -> Assembly:

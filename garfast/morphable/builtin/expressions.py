@@ -29,6 +29,7 @@ class Frame:
     lip: np.ndarray  # 1 on the lips and their inner side, fading over the skin around
     span: np.ndarray  # 1 in the middle of the mouth, 0 at its corners and beyond
     jaw: np.ndarray  # share of the jaw's motion
+    rim: np.ndarray  # the vertex of the lids' rim that each vertex of the lid margins belongs to; itself elsewhere
 
     def ball(self, cx: float, cy: float, cz: float, rx: float, ry: float, rz: float) -> np.ndarray:
         """Gaussian on both sides of the face, skin and mouth only."""
@@ -66,7 +67,11 @@ def make_frame(a: Assembly) -> Frame:
     off = np.abs(p[:, 1] - mouth.stomion(x))
     lip = (1 - smoothstep(off, 4.0, 17.0)) * (1 - smoothstep(x, 23.0, 34.0)) * smoothstep(p[:, 2], 60.0, 84.0)
     lip = np.where(socket, np.where(a.grid[:, 1] <= 0.5, 1.0, 0.6), lip) * (skin | socket)
-    return Frame(a, p, x, side, lip, span, _jaw_share(a, p, x, side, span, off, socket))
+    rim = np.arange(len(p))
+    for line, left in ((a.eye_rim, True), (a.mirror[a.eye_rim], False)):
+        margin = np.flatnonzero(a.is_piece("lid_margin") & ((p[:, 0] > 0) == left))
+        rim[margin] = np.resize(line, len(margin))
+    return Frame(a, p, x, side, lip, span, _jaw_share(a, p, x, side, span, off, socket), rim)
 
 
 def _jaw_share(a, p, x, side, span, off, socket) -> np.ndarray:
@@ -77,7 +82,8 @@ def _jaw_share(a, p, x, side, span, off, socket) -> np.ndarray:
     wide = np.where(p[:, 2] > 0, wide, 0.0)
     own = np.where(side > 0, 0.0, 1.0)
     # At the corners of the mouth both lips move half the way.
-    sharp = span**0.6
+    away = smoothstep(off, 0.0, 11.0)
+    sharp = span**0.55 * (1 - away) + (1 - smoothstep(x, 5.0, 36.0)) * away
     corner = 0.5 + (own - 0.5) * sharp
     near = (1 - smoothstep(off, 3.0, 24.0)) * (1 - smoothstep(x, 22.0, 34.0)) * smoothstep(p[:, 2], 55.0, 75.0)
     jaw = np.where(skin, wide * (1 - near) + corner * near, 0.0)
@@ -208,14 +214,13 @@ def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
     upper, lower: mm at the middle of each margin, up is positive; nan closes the eye.
     """
     p, x = f.p, f.x
-    lids = f.a.is_piece("skin", "lid_margin") & (p[:, 2] > 55.0)
-    margin = f.a.is_piece("lid_margin")
+    lids = f.a.is_piece("skin") & (p[:, 2] > 55.0)
     u = np.clip((x - eyes.INNER[0]) / (eyes.OUTER[0] - eyes.INNER[0]), 0.0, 1.0)
     top, bottom = eyes.upper_lid(x), eyes.lower_lid(x)
     opening = top - bottom
     shape = opening / (eyes.UPPER_HEIGHT + eyes.LOWER_HEIGHT)
     shape = shape * smoothstep(u, 0.0, 0.1) * (1 - smoothstep(u, 0.93, 1.0))
-    opening = opening * smoothstep(u, -0.03, 0.05) * (1 - smoothstep(u, 0.96, 1.02))
+    opening = opening * smoothstep(u, -0.01, 0.045) * (1 - smoothstep(u, 0.97, 1.005))
     mid = 0.5 * (top + bottom)
     above = p[:, 1] > mid
     travel_up = -(opening - 1.1 * shape) * 0.86 if np.isnan(upper) else upper * shape
@@ -223,7 +228,9 @@ def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
     distance = np.where(above, p[:, 1] - top, bottom - p[:, 1])
     reach = np.where(above, 10.5, 8.0)
     fade = 1 - smoothstep(distance, 0.2, reach)
-    fade = np.where(margin, 1.0, fade)
+    # Beside the corners the skin follows less the farther it is from the margin.
+    beside = 0.01 + 0.03 * np.clip(distance, 0.0, 8.0)
+    fade = fade * np.clip(u / beside, 0, 1) * np.clip((1 - u) / beside, 0, 1)
     inside = (x > eyes.INNER[0] - 2) & (x < eyes.OUTER[0] + 2)
     dy = np.where(above, travel_up, travel_low) * fade * lids * inside * (u > 0) * (u < 1)
     r = np.hypot(x - eyes.CENTRE[0], p[:, 1] - eyes.CENTRE[1])
@@ -235,8 +242,8 @@ def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
     on_ball = 1 - smoothstep(radius - eyes.RADIUS, 2.4, 4.5)
     dz = (slid - rest) * on_ball * (dy != 0)
     # A little slack, so that half-way positions, which are straight blends, still clear the eyeball.
-    slack = 0.35 * np.abs(dy) / 10.0 * (~margin | (radius > eyes.RADIUS))
-    return np.stack([np.zeros_like(dy), dy, dz + slack], 1)
+    slack = 0.035 * np.abs(dy)
+    return np.stack([np.zeros_like(dy), dy, dz + slack], 1)[f.rim]
 
 
 def _blink(f: Frame) -> np.ndarray:

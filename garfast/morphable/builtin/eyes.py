@@ -58,9 +58,9 @@ def add_lids(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     # The skin of the lid thickens from the margin outward.
     above = np.maximum(y - upper_lid(ax), 0.0)
     below = np.maximum(lower_lid(ax) - y, 0.0)
-    thick = 1.35 + 0.9 * smoothstep(above, 0.0, 7.0) + 0.8 * smoothstep(below, 0.0, 6.0)
+    thick = 1.35 + 0.9 * smoothstep(above, 0.0, 7.0) + 0.4 * smoothstep(below, 0.0, 6.0)
     lid = ball_height(ax, y, 0.0) + thick
-    out = smooth_max(z, lid, 2.6)
+    out = smooth_max(z, lid, 2.8 + 4.2 * smoothstep(CENTRE[1] - 1.0 - y, 0.0, 8.0))
     u = (ax - INNER[0]) / (OUTER[0] - INNER[0])
     along = smoothstep(u, -0.05, 0.25) * (1 - smoothstep(u, 0.85, 1.25))
     # Upper fold: a narrow groove 7 mm above the margin with the soft tissue of the brow hanging over it.

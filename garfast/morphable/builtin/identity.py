@@ -118,7 +118,7 @@ MODES: dict[str, Field] = {
         p, x=2.0 * np.tanh(p[:, 0] / 11.0) * _nose(p) * (1 - smoothstep(p[:, 1], -18.0, 0.0))
     ),
     "nose_protrusion": lambda p: _field(
-        p, z=2.0 * smoothstep(p[:, 2], 99.0, 118.0) * _nose(p) * (1 - smoothstep(p[:, 1], -24.0, 22.0) ** 1.5)
+        p, z=2.0 * smoothstep(p[:, 2], 91.0, 119.0) * _nose(p) * (1 - smoothstep(p[:, 1], -24.0, 22.0) ** 1.5)
     ),
     "nose_root_breadth": lambda p: _field(p, x=1.2 * np.tanh(p[:, 0] / 7.0) * _ball(p, 7, 14, 86, 8, 13, 14)),
     "nose_tip_up": _nose_tip_turn,
@@ -146,7 +146,7 @@ MODES: dict[str, Field] = {
     "interpupillary": lambda p: _field(p, x=2.0 * np.tanh(p[:, 0] / 16.0) * _ball(p, 31, 17, 75, 19, 17, 30)),
     "eye_opening": lambda p: _lid_spread(p),
     "eye_length": lambda p: _field(
-        p, x=1.0 * np.sign(p[:, 0]) * (_ball(p, 46, 15.5, 75, 6, 7, 10) - 0.8 * _ball(p, 17, 13.5, 76, 4.0, 6, 10))
+        p, x=0.8 * np.sign(p[:, 0]) * (_ball(p, 46, 15.5, 75, 6, 7, 10) - 0.8 * _ball(p, 17, 13.5, 76, 4.0, 6, 10))
     ),
     "eye_tilt": lambda p: _field(p, y=1.1 * (_ball(p, 45, 16, 75, 7, 8, 12) - 0.6 * _ball(p, 17, 13.5, 76, 5, 6, 10))),
     "eye_depth": lambda p: _field(p, z=-1.5 * _ball(p, 31, 15, 80, 14, 11, 18)),
@@ -181,6 +181,14 @@ MODES: dict[str, Field] = {
     "forehead_slope": lambda p: _field(p, z=-3.0 * _above(p, 32, 95) * smoothstep(p[:, 2], 0, 60)),
     "forehead_height": lambda p: _field(p, y=3.2 * _above(p, 32, 105)),
     "forehead_bulge": lambda p: _field(p, z=1.8 * _ball(p, 0, 66, 90, 38, 18, 30)),
+    "ear_flare": lambda p: _field(
+        p,
+        x=0.16
+        * np.sign(p[:, 0])
+        * np.maximum(np.abs(p[:, 0]) - 73.0, 0.0)
+        * _band(p[:, 1], -48, -30, 34, 50)
+        * _band(p[:, 2], -60, -40, 0, 14),
+    ),
     "temple_hollow": lambda p: _outward(p) * (-1.8 * _ball(p, 64, 34, 48, 9, 16, 18))[:, None],
     "head_length": lambda p: _field(p, z=-4.5 * (1 - smoothstep(p[:, 2], -95, 35))),
     "crown_height": lambda p: _field(p, y=4.0 * _above(p, 45, 130)),
@@ -220,6 +228,9 @@ def _masculine(p: np.ndarray) -> np.ndarray:
     return out - 0.4 * m["cheekbone"](p)
 
 
+# Share of the drawn amplitude of the modes that no published figure scales: together they must not make caricatures.
+_MILD = 0.8
+
 # Modes whose field moves the lids over the eyeball, which must not carry the eyeball along.
 _LID_MODES = ("eye_opening", "eye_length", "eye_tilt", "lid_fold")
 
@@ -258,7 +269,7 @@ def _stay_outside(a: Assembly, d: np.ndarray) -> np.ndarray:
         n = r / np.maximum(np.linalg.norm(r, axis=1, keepdims=True), 1e-9)
         w = w * smoothstep(n[:, 2], 0.2, 0.6)
         inward = (out * n).sum(axis=1)
-        out[:, 2] -= w * inward / np.maximum(n[:, 2], 0.35)
+        out[:, 2] -= w * inward / np.maximum(n[:, 2], 0.5)
     return out
 
 
@@ -284,6 +295,8 @@ def identity_basis(a: Assembly) -> tuple[np.ndarray, tuple[str, ...]]:
     """Displacements [S, V, 3] in mm per standard deviation, and the names of the modes."""
     basis = np.stack([_jaw_pieces(a, name, _carry_eyes(a, name, f(a.vertices.copy()))) for name, f in MODES.items()])
     names = tuple(MODES)
+    free = [j for j, name in enumerate(names) if name not in (*facts.FACTS, "size", "sex")]
+    basis[free] *= _MILD
     named = anatomy.points(a)
     keys = list(facts.FACTS)
     sds = np.array([facts.FACTS[key].sd for key in keys])

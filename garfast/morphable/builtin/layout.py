@@ -86,9 +86,10 @@ def spacing(base: np.ndarray) -> np.ndarray:
     h = np.minimum(9.0, 3.0 + 0.07 * np.hypot(np.maximum(x - 50, 0), np.maximum(y - 45, 0) + np.maximum(-95 - y, 0)))
     h = np.maximum(h, np.where(z < 20, np.minimum(4.0 + 0.06 * (20 - z), 9.0), 0))
     h = np.minimum(h, around(31.3, 15, 13.5, 6.5, 1.05, 0.11))
+    h = np.minimum(h, around(30, 34.5, 21, 3.5, 1.7, 0.12))
     h = np.minimum(h, around(0, -53.5, 24, 7, 1.15, 0.10))
     h = np.minimum(h, around(8, -22, 8, 6, 1.25, 0.12))
-    return np.minimum(h, around(0, 0, 6, 20, 2.0, 0.14))
+    return np.minimum(h, around(0, 2, 7, 20, 1.6, 0.14))
 
 
 def _inside(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -154,7 +155,9 @@ def build_layout(steps: int = 70, seed: int = 7) -> Layout:
             _middle_points(np.pi, 0.0, level_range())[1:-1],
         ]
     )
-    fixed = np.concatenate([eye, eye_far, lips[0], lips[1][:-1], lips_far[0], lips_far[1][:-1], neck])
+    border_x = np.linspace(1.1, mouth.CORNER_X - 1.9, 20)
+    borders = [to_plane(*locate(border_x, f(border_x))) for f in (mouth.upper_border, mouth.lower_border)]
+    fixed = np.concatenate([eye, eye_far, lips[0], lips[1][:-1], lips_far[0], lips_far[1][:-1], *borders, neck])
     eye_hole, mouth_hole = eye, np.concatenate([lips[0], lips[1][::-1]])
     mouth_hole_open = np.concatenate([mouth_hole, [[-5.0, lips[1][0, 1]], [-5.0, lips[0][0, 1]]]])
     keep_out = [

@@ -88,5 +88,5 @@ def relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     z = z + 0.45 * np.exp(-0.5 * ((out_up - 0.9) / 0.8) ** 2) * span
     z = z + 0.25 * np.exp(-0.5 * ((out_down - 0.9) / 0.9) ** 2) * span
     # Corners sink in; philtrum between its two columns.
-    z = z - 1.9 * bump(ax, y, CORNER_X + 0.8, -53.6, 2.6, 2.2)
+    z = z - 1.3 * bump(ax, y, CORNER_X + 0.6, -53.6, 3.4, 2.6)
     return z - 1.2 * bump(x, y, 0.0, -39.5, 2.5, 5.0) + 0.55 * bump(ax, y, 5.2 + 0.12 * (-39.5 - y), -39.5, 1.9, 5.0)

@@ -14,23 +14,27 @@ def distance(p: np.ndarray) -> np.ndarray:
     q = p.copy()
     q[..., 0] = np.sqrt(p[..., 0] ** 2 + 0.05)
     # Bony and cartilage bridge, and the wider pyramid it stands on.
-    ridge = round_cone(q, (0, 22, 84.5), (0, 2, 95.6), 7.3, 8.2)
-    ridge = smooth_min(ridge, round_cone(q, (0, 2, 95.6), (0, -15, 107.2), 8.2, 8.2), 4.0)
-    flank = round_cone(q, (0, 20, 76.0), (2.0, -16, 92.0), 8.5, 13.0)
-    f = smooth_min(ridge, flank, 6.0)
+    ridge = round_cone(q, (0, 18, 83.8), (0, 3, 95.6), 5.2, 6.4)
+    ridge = smooth_min(ridge, round_cone(q, (0, 3, 95.6), (0, -15, 108.0), 6.4, 7.2), 5.0)
+    flank = round_cone(q, (0, 20, 72.0), (2.5, -15, 91.5), 7.0, 12.6)
+    f = smooth_min(ridge, flank, 9.0)
     # Tip: two domes; wing: a ball drawn forward; column between the nostrils.
-    f = smooth_min(f, ellipsoid(q, (3.0, -20.0, 112.4), (7.6, 7.6, 8.6)), 4.0)
-    wing = round_cone(q, (12.6, -24.2, 98.0), (9.0, -21.5, 109.0), 4.9, 5.0)
-    f = smooth_min(f, wing, 2.6)
-    column = round_cone(q, (0, -24.5, 114.0), (0, -27.6, 102.0), 3.6, 3.9)
-    f = smooth_min(f, column, 3.0)
+    f = smooth_min(f, ellipsoid(q, (2.4, -19.4, 112.2), (7.5, 8.0, 8.4)), 5.0)
+    wing = round_cone(q, (12.2, -23.6, 99.0), (8.2, -21.2, 110.0), 5.2, 5.0)
+    f = smooth_min(f, wing, 4.5)
+    column = round_cone(q, (0, -23.4, 114.0), (0, -26.0, 102.0), 3.4, 3.9)
+    f = smooth_min(f, column, 3.5)
+    return smooth_max(f, -nostril(q), 1.6)
+
+
+def nostril(q: np.ndarray) -> np.ndarray:
+    """Signed distance (approximate) to the nostril's cavity on the side x > 0."""
     axis = np.array([0.42, -0.18, -0.89])
     axis /= np.linalg.norm(axis)
     side = np.cross([0.0, 1.0, 0.0], axis)
     side /= np.linalg.norm(side)
     frame = np.stack([axis, side, np.cross(axis, side)])
-    hole = ellipsoid(q, (7.0, -28.0, 107.2), (5.4, 2.7, 6.5), frame)
-    return smooth_max(f, -hole, 1.6)
+    return ellipsoid(q, (6.9, -27.0, 106.6), (5.2, 2.7, 6.5), frame)
 
 
 def ray_tilt(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -50,12 +54,14 @@ def near_nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (np.abs(x) < 36.0) & (y > -52.0) & (y < 42.0)
 
 
-def raise_nose(p: np.ndarray, fillet: float = 5.0, steps: int = 60) -> np.ndarray:
+def raise_nose(p: np.ndarray, steps: int = 60) -> np.ndarray:
     """Points of the union of the face, given by p [N, 3] on it, and the nose, found along the rays of `ray_tilt`."""
     out = p.copy()
     near = np.flatnonzero(near_nose(p[:, 0], p[:, 1]))
     start = p[near]
     ray = ray_tilt(start[:, 0], start[:, 1])
+    # The bridge runs softly into the cheeks, the wing ends in a crease.
+    fillet = 3.0 + 6.0 * smoothstep(start[:, 1], -17.0, 4.0)
 
     def field(height: np.ndarray) -> np.ndarray:
         return smooth_min(0.85 * height, distance(start + height[:, None] * ray), fillet)

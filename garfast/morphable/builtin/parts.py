@@ -38,12 +38,15 @@ def lid_margin(rim: np.ndarray, position: np.ndarray, base: int) -> Piece:
     p = position[rim]
     centre = eyes.CENTRE
     middle = np.array([0.5 * (eyes.INNER[0] + eyes.OUTER[0]), 0.5 * (eyes.INNER[1] + eyes.OUTER[1])])
+    # Toward the corners, where the lids meet, the margin narrows.
+    open_share = (eyes.upper_lid(p[:, 0]) - eyes.lower_lid(p[:, 0])) / (eyes.UPPER_HEIGHT + eyes.LOWER_HEIGHT)
     rings = []
     for offset, grow in ((0.85, -0.35), (0.10, -0.20), (-0.5, 1.6)):
         q = p.copy()
         away = p[:, :2] - middle
         away[:, 0] *= 0.25
-        q[:, :2] += grow * away / np.linalg.norm(away, axis=1, keepdims=True)
+        step = grow * np.clip(open_share, 0.05, 1.0) if grow < 0 else np.full(len(p), grow)
+        q[:, :2] += step[:, None] * away / np.linalg.norm(away, axis=1, keepdims=True)
         ray = q - centre
         q = centre + ray / np.linalg.norm(ray, axis=1, keepdims=True) * (eyes.RADIUS + offset)
         rings.append(q)
@@ -150,7 +153,16 @@ def teeth(name: str, base: int, columns: int = 49) -> Piece:
     bulge = _tooth_pattern(arc, widths)
     bulge[0] = 0.0
     rows = []
-    for share, out in ((0.0, -0.6), (0.25, 0.1), (0.55, 0.35), (0.85, 0.1), (1.0, -0.5), (0.98, -3.0)):
+    for share, out in (
+        (0.0, -0.6),
+        (0.25, 0.1),
+        (0.55, 0.35),
+        (0.85, 0.1),
+        (1.0, -0.5),
+        (0.98, -3.0),
+        (0.5, -4.6),
+        (0.0, -6.0),
+    ):
         y = gum + (edge - gum) * share
         lift = (share > 0.9) * (1 - bulge) * 1.0 * (1 if top else -1)
         depth = out + 0.75 * (bulge - 1) * (share > 0.1)

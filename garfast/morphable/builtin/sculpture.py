@@ -5,33 +5,56 @@ from __future__ import annotations
 import numpy as np
 
 from . import eyes, mouth, nose
-from .head import base_surface
+from .head import base_surface, level_range
 from .shapes import bump, smoothstep
+
+# Level of the lower border of the jaw, counted from the lower end of the neck.
+_JAW_LEVEL_FROM_END = 107.0
 
 
 def broad_forms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Forward displacement of brow, sockets, cheeks, muzzle and chin over the lofted head at frontal position x, y."""
     a = np.abs(x)
-    z = 2.2 * bump(a, y, 0, 32, 11, 7)
-    z += 3.2 * bump(a, y, 22, 33.5, 11, 4.6, 6) + 3.0 * bump(a, y, 43, 32.0, 9, 5.0, -18)
-    z += 0.8 * bump(a, y, 26, 66, 14, 12)
-    z -= 10.0 * bump(a, y, 18.5, 13.5, 7.0, 9.0) + 4.5 * bump(a, y, 33, 20, 10, 5.5)
-    z += 3.6 * bump(a, y, 46, -6, 11, 8, 25) + 2.6 * bump(a, y, 33, -18, 13, 11)
-    z -= 1.6 * bump(a, y, 21, 1, 6, 6)
-    z -= 2.4 * bump(a, y, 50, -42, 9, 13)
-    z += 4.8 * bump(a, y, 0, -43, 21, 16)
-    z += 5.0 * bump(a, y, 0, -84.5, 13, 8.0) - 3.2 * bump(a, y, 0, -70, 15, 4.6)
+    z = 1.3 * bump(a, y, 0, 34, 13, 7.5) - 1.0 * bump(a, y, 0, 17.5, 9, 6)
+    z += 2.8 * bump(a, y, 23, 34.5, 13, 6.0, 6) + 2.6 * bump(a, y, 45, 32.0, 9, 6.5, -18)
+    z += 0.8 * bump(a, y, 26, 66, 16, 14) + 1.2 * bump(a, y, 14, 27, 6, 5)
+    z -= 9.6 * bump(a, y, 16.5, 11.5, 7.2, 9.0) + 2.4 * bump(a, y, 32, 22, 12, 6.0)
+    z += 3.4 * bump(a, y, 46, -5, 12, 9, 25) + 2.6 * bump(a, y, 32, -18, 14, 12)
+    z += 1.8 * bump(a, y, 34, 2.5, 11, 4.5) + 1.0 * bump(a, y, 49, 11, 5, 6) - 0.9 * bump(a, y, 20, 1, 6, 7)
+    z -= 2.6 * bump(a, y, 49, -42, 10, 15)
+    z += 5.2 * bump(a, y, 0, -43, 22, 17)
+    z += 4.6 * bump(a, y, 0, -84.5, 14, 9.0) - 3.0 * bump(a, y, 0, -70, 16, 5.0)
     # Nasolabial fold: from beside the wing of the nose to beside the mouth corner.
     t = np.clip((-22 - y) / 34.0, 0.0, 1.0)
-    line = 19.5 + 13.5 * t**0.8
-    along = smoothstep(y, -62, -44) * (1 - smoothstep(y, -26, -18))
+    line = 20.5 + 12.0 * t
+    along = smoothstep(y, -56, -38) * (1 - smoothstep(y, -30, -18))
     side = a - line
-    return z + along * (-0.9 * np.exp(-0.5 * (side / 2.2) ** 2) + 0.9 * np.exp(-0.5 * ((side - 5.5) / 4.5) ** 2))
+    return z + along * (-0.8 * np.exp(-0.5 * (side / 3.2) ** 2) + 0.7 * np.exp(-0.5 * ((side - 7.0) / 5.5) ** 2))
+
+
+def side_forms(theta: np.ndarray, level: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Outward displacement of jaw line, cheek arch and neck muscles over the lofted head."""
+    turn = np.degrees(np.abs(theta))
+    edge = level_range() - _JAW_LEVEL_FROM_END
+    jaw = smoothstep(turn, 12.0, 34.0) * (1 - smoothstep(turn, 74.0, 96.0))
+    out = jaw * (
+        1.2 * np.exp(-0.5 * ((level - edge + 2) / 8.5) ** 2) - 1.8 * np.exp(-0.5 * ((level - edge - 18) / 10) ** 2)
+    )
+    arch = smoothstep(turn, 46.0, 60.0) * (1 - smoothstep(turn, 80.0, 92.0))
+    out += arch * (1.0 * np.exp(-0.5 * ((y - 2.0) / 5.5) ** 2) - 0.8 * np.exp(-0.5 * ((y + 16.0) / 9.0) ** 2))
+    # The muscle from behind the ear to the breastbone, and the larynx.
+    path = 22.0 + 73.0 * np.clip((y + 158.0) / 98.0, 0.0, 1.2)
+    neck = 1 - smoothstep(y, -92.0, -66.0)
+    out += neck * (
+        2.0 * np.exp(-0.5 * ((turn - path) / 9.0) ** 2) - 1.2 * np.exp(-0.5 * ((turn - path + 22) / 11) ** 2)
+    )
+    return out + 2.2 * np.exp(-0.5 * ((turn / 9.0) ** 2 + ((y + 130.0) / 8.0) ** 2))
 
 
 def surface(theta: np.ndarray, level: np.ndarray, closed_eyes: bool = True) -> np.ndarray:
     """Points [N, 3] of the sculpted head; where the lids are open the surface is that of the eyeball if not closed."""
     p = base_surface(theta, level)
+    p[:, [0, 2]] += side_forms(theta, level, p[:, 1])[:, None] * np.stack([np.sin(theta), np.cos(theta)], 1)
     x, y = p[:, 0].copy(), p[:, 1].copy()
     y = np.where(p[:, 2] > 30, mouth.close(x, y), y)
     p[:, 1] = y

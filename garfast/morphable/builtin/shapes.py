@@ -21,13 +21,13 @@ def bump(
     return np.exp(-0.5 * ((u / rx) ** 2 + (v / ry) ** 2))
 
 
-def smooth_min(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
+def smooth_min(a: np.ndarray, b: np.ndarray, k: float | np.ndarray) -> np.ndarray:
     """Smallest of a and b with a fillet of width about k."""
     h = np.maximum(k - np.abs(a - b), 0.0) / k
     return np.minimum(a, b) - h * h * h * k / 6.0
 
 
-def smooth_max(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
+def smooth_max(a: np.ndarray, b: np.ndarray, k: float | np.ndarray) -> np.ndarray:
     """Largest of a and b with a fillet of width about k."""
     return -smooth_min(-a, -b, k)
 

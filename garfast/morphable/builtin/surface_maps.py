@@ -8,6 +8,7 @@ from scipy.interpolate import PchipInterpolator
 from . import eyes, mouth
 from .assembly import Assembly
 from .head import level_range
+from .nose import nostril
 from .shapes import smoothstep
 
 _BOTTOM = 0.16
@@ -25,8 +26,10 @@ def _skin_uv(theta: np.ndarray, level: np.ndarray) -> np.ndarray:
 
 def _piece_uv(name: str, grid: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Places of the other pieces in the strip under the skin, mirrored for the subject's right."""
-    if name == "eyeball":
-        u, v = 0.925 + 0.07 * (2 * grid[:, 0] - 1), 0.078 + 0.07 * (2 * grid[:, 1] - 1)
+    discs = {"eyeball": (0.925, 0.078, 0.07), "ear": (0.802, 0.106, 0.048)}
+    if name in discs:
+        cx, cy, radius = discs[name]
+        u, v = cx + radius * (2 * grid[:, 0] - 1), cy + radius * (2 * grid[:, 1] - 1)
         return np.stack([np.where(right, 1 - u, u), v], -1)
     low, high, width = {
         "mouth_socket": (0.006, 0.052, 0.33),
@@ -53,7 +56,7 @@ def texture(a: Assembly) -> tuple[np.ndarray, np.ndarray]:
             uv[mine] = middle + (uv[rim] - middle) * (1 - 0.13 * (ring + 1))
     extra, uv_triangles = [], a.triangles.copy()
     total = len(uv)
-    for name in ("eyeball", "mouth_socket", "teeth_upper", "teeth_lower", "tongue"):
+    for name in ("eyeball", "mouth_socket", "teeth_upper", "teeth_lower", "tongue", "ear"):
         mine = a.is_piece(name)
         uv[mine] = _piece_uv(name, a.grid[mine], v[mine, 0] < 0)
     # The rim of the mouth has a second place, at the upper edge of the strip of the mouth's inside.
@@ -114,12 +117,12 @@ def regions(a: Assembly) -> dict[str, np.ndarray]:
         * (1 - smoothstep(edge, -0.5, 0.6))
         * (1 - smoothstep(x, mouth.CORNER_X - 0.6, mouth.CORNER_X + 0.6))
     )
-    line = 31.0 + 6.5 * np.sin(np.pi * np.clip((x - 4.0) / 62.0, 0, 1)) ** 1.3 - 0.0035 * np.maximum(x - 40, 0) ** 2 * 3
+    arch = 31.0 + 6.5 * np.sin(np.pi * np.clip((x - 4.0) / 62.0, 0, 1)) ** 1.3 - 0.0035 * np.maximum(x - 40, 0) ** 2 * 3
     thick = 3.6 * (1 - smoothstep(x, 24.0, 56.0) * 0.65)
     brows = (
         skin
         * front
-        * np.exp(-0.5 * ((y - line) / (0.55 * thick)) ** 2)
+        * np.exp(-0.5 * ((y - arch) / (0.55 * thick)) ** 2)
         * smoothstep(x, 6.5, 11.0)
         * (1 - smoothstep(x, 46.0, 55.0))
     )
@@ -137,12 +140,12 @@ def regions(a: Assembly) -> dict[str, np.ndarray]:
     above = np.maximum(y - eyes.upper_lid(x), 0) + np.maximum(eyes.lower_lid(x) - y, 0)
     near = (1 - smoothstep(above, 3.0, 8.0)) * smoothstep(x, 14.0, 17.5) * (1 - smoothstep(x, 45.0, 48.5))
     lids = np.maximum(skin * front * near, a.is_piece("lid_margin"))
-    # Hair would grow above the forehead, behind the temples and down to the nape.
-    hairline = 84.0 - 0.010 * x**2
-    high = smoothstep(y, hairline - 4, hairline + 6)
-    behind = (1 - smoothstep(base[:, 2], 20.0, 38.0)) * smoothstep(y, 8.0, 30.0)
-    nape = (1 - smoothstep(base[:, 2], -42.0, -28.0)) * smoothstep(y, -62.0, -45.0)
-    scalp = skin * np.maximum(high, np.maximum(behind, nape))
+    # Hair would grow above this line, from the forehead over the temple and behind the ear to the nape.
+    turn = np.degrees(np.abs(a.theta))
+    line = PchipInterpolator(
+        [0, 30, 44, 56, 65, 73, 82, 100, 112, 125, 140, 180], [84, 81, 71, 55, 36, 8, 4, 2, -22, -46, -58, -62]
+    )
+    scalp = skin * smoothstep(y - line(turn), -5.0, 5.0)
     neck = skin * smoothstep(a.level, level_range() - 100.0, level_range() - 78.0)
     out = {
         "skin": np.maximum(skin, a.is_piece("lid_margin", "ear")),
@@ -155,6 +158,10 @@ def regions(a: Assembly) -> dict[str, np.ndarray]:
         "teeth": a.is_piece("teeth_upper", "teeth_lower"),
         "tongue": a.is_piece("tongue"),
         "mouth_socket": a.is_piece("mouth_socket"),
+        "ears": a.is_piece("ear"),
+        "nostrils": skin
+        * (mirrored[:, 2] > 16.0)
+        * (1 - smoothstep(nostril(np.abs(v) * [1, 0, 0] + v * [0, 1, 1]), -1.2, 0.5)),
         "scalp": scalp,
         "neck": neck,
     }
