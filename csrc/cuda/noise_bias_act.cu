@@ -3,6 +3,7 @@
 // second kernel adds in a fixed order. One pass over the data, no atomics.
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
+#include "garfast/cuda_pack.h"
 #include "garfast/noise_bias_act.h"
 
 namespace garfast {
@@ -13,45 +14,12 @@ using baseline::activate;
 using baseline::activation_slope;
 using baseline::channel_scale;
 using baseline::channel_shift;
-using baseline::narrow;
 using baseline::pixel_scale;
 using baseline::pixel_shift;
-using baseline::widen;
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxRowBlock = 64;
-
-template <typename S, int V>
-struct alignas(sizeof(S) * V) Pack {
-  S v[V];
-};
-
-// kPacked: the address is a multiple of V elements.
-template <int V, bool kPacked, typename S, typename A>
-__device__ void load(const S* from, A* to) {
-  if constexpr (kPacked) {
-    const Pack<S, V> pack = *reinterpret_cast<const Pack<S, V>*>(from);
-#pragma unroll
-    for (int i = 0; i < V; ++i) to[i] = widen(pack.v[i]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) to[i] = widen(from[i]);
-  }
-}
-
-template <int V, bool kPacked, typename S, typename A>
-__device__ void store(const A* from, S* to) {
-  Pack<S, V> pack;
-#pragma unroll
-  for (int i = 0; i < V; ++i) pack.v[i] = narrow<S>(from[i]);
-  if constexpr (kPacked) {
-    *reinterpret_cast<Pack<S, V>*>(to) = pack;
-  } else {
-#pragma unroll
-    for (int i = 0; i < V; ++i) to[i] = pack.v[i];
-  }
-}
 
 // The terms of V lanes, without the per-element maps.
 template <int V, typename S, typename A>
@@ -86,24 +54,24 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S>
   const int64_t lane = i % per_row * V, row = i / per_row % s.rows, sample = i / (per_row * s.rows);
   const int64_t within = row * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
   A x[V], scale[V], shift[V], row_scale, row_shift;
-  load<V, true>(p.x + offset, x);
+  load_pack<V, true>(p.x + offset, x);
   lane_terms<V>(s, t, sample, lane, scale, shift);
   row_terms(s, t, sample, row, &row_scale, &row_shift);
   A map[V];
   if (per_element(t.scale_map)) {
-    load<V, true>(t.scale_map.data + sample * t.scale_map.batch_stride + within, map);
+    load_pack<V, true>(t.scale_map.data + sample * t.scale_map.batch_stride + within, map);
 #pragma unroll
     for (int k = 0; k < V; ++k) scale[k] *= map[k];
   }
   if (per_element(t.shift_map)) {
-    load<V, true>(t.shift_map.data + sample * t.shift_map.batch_stride + within, map);
+    load_pack<V, true>(t.shift_map.data + sample * t.shift_map.batch_stride + within, map);
 #pragma unroll
     for (int k = 0; k < V; ++k) shift[k] += map[k];
   }
 #pragma unroll
   for (int k = 0; k < V; ++k)
     x[k] = activate(x[k] * (row_scale * scale[k]) + (row_shift + shift[k]), t.alpha, t.gain, t.clamp);
-  store<V, true>(x, p.y + offset);
+  store_pack<V, true>(x, p.y + offset);
 }
 
 template <typename A>
@@ -133,13 +101,14 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
     if (active) {
       const int64_t within = (first + r) * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
       A g[V], y[V], x[V], m[V], row_scale, row_shift;
-      load<V, kPacked>(p.grad_y + offset, g);
-      load<V, kPacked>(p.y + offset, y);
-      if (p.x) load<V, kPacked>(p.x + offset, x);
+      load_pack<V, kPacked>(p.grad_y + offset, g);
+      load_pack<V, kPacked>(p.y + offset, y);
+      if (p.x) load_pack<V, kPacked>(p.x + offset, x);
       row_terms(s, t, sample, first + r, &row_scale, &row_shift);
 #pragma unroll
       for (int k = 0; k < V; ++k) m[k] = A(1);
-      if (per_element(t.scale_map)) load<V, kPacked>(t.scale_map.data + sample * t.scale_map.batch_stride + within, m);
+      if (per_element(t.scale_map))
+        load_pack<V, kPacked>(t.scale_map.data + sample * t.scale_map.batch_stride + within, m);
 #pragma unroll
       for (int k = 0; k < V; ++k) {
         g[k] *= activation_slope(y[k], t.alpha, t.gain, t.clamp);
@@ -147,8 +116,8 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
         lane_g[k] += g[k];
         sum_g += g[k];
       }
-      if (p.grad_x) store<V, kPacked>(y, p.grad_x + offset);
-      if (p.grad_shift_map) store<V, kPacked>(g, p.grad_shift_map + offset);
+      if (p.grad_x) store_pack<V, kPacked>(y, p.grad_x + offset);
+      if (p.grad_shift_map) store_pack<V, kPacked>(g, p.grad_shift_map + offset);
       if (p.x) {
 #pragma unroll
         for (int k = 0; k < V; ++k) {
@@ -157,7 +126,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
           sum_gx += gx * m[k] * lane_scale[k];
           x[k] = gx * (s.channels_last ? lane_scale[k] : row_scale);  // g d x, for a per-element m
         }
-        if (p.grad_scale_map) store<V, kPacked>(x, p.grad_scale_map + offset);
+        if (p.grad_scale_map) store_pack<V, kPacked>(x, p.grad_scale_map + offset);
       }
     }
     if (p.row_partials) {
@@ -200,12 +169,10 @@ __global__ void __launch_bounds__(kThreads)
   out[i] = total;
 }
 
-bool aligned(const void* address, size_t bytes) { return reinterpret_cast<std::uintptr_t>(address) % bytes == 0; }
-
 template <typename S>
 bool maps_aligned(const EpilogueTerms<S>& t, size_t bytes) {
-  return (!t.scale_map.per_element || aligned(t.scale_map.data, bytes)) &&
-         (!t.shift_map.per_element || aligned(t.shift_map.data, bytes));
+  return (!t.scale_map.per_element || is_aligned(t.scale_map.data, bytes)) &&
+         (!t.shift_map.per_element || is_aligned(t.shift_map.data, bytes));
 }
 
 template <typename S>
@@ -214,7 +181,7 @@ void forward(const NoiseBiasActParams<S>& p, cudaStream_t stream) {
   const EpilogueShape& s = p.shape;
   const int64_t total = s.batch * s.rows * s.lanes;
   if (total == 0) return;
-  if (s.lanes % V == 0 && aligned(p.x, 16) && aligned(p.y, 16) && maps_aligned(p.terms, 16))
+  if (s.lanes % V == 0 && is_aligned(p.x, 16) && is_aligned(p.y, 16) && maps_aligned(p.terms, 16))
     launch("noise_bias_act forward", forward_kernel<S, V>, blocks_for(total / V, kThreads), kThreads, 0, stream, p);
   else
     launch("noise_bias_act forward", forward_kernel<S, 1>, blocks_for(total, kThreads), kThreads, 0, stream, p);
@@ -231,9 +198,9 @@ void backward(const NoiseBiasActBackwardParams<S>& p, cudaStream_t stream) {
   if (s.row_block > kMaxRowBlock || (s.lane_block != kThreads && (s.lane_block != V * kThreads || s.lanes % V != 0)))
     throw std::runtime_error("noise_bias_act backward: bad block sizes");
   const unsigned blocks = unsigned(s.batch * s.row_blocks * s.lane_blocks);
-  const bool packs = aligned(p.grad_y, kBytes) && aligned(p.y, kBytes) && aligned(p.x, kBytes) &&
-                     aligned(p.grad_x, kBytes) && aligned(p.grad_scale_map, kBytes) &&
-                     aligned(p.grad_shift_map, kBytes) && maps_aligned(p.terms, kBytes);
+  const bool packs = is_aligned(p.grad_y, kBytes) && is_aligned(p.y, kBytes) && is_aligned(p.x, kBytes) &&
+                     is_aligned(p.grad_x, kBytes) && is_aligned(p.grad_scale_map, kBytes) &&
+                     is_aligned(p.grad_shift_map, kBytes) && maps_aligned(p.terms, kBytes);
   if (s.lane_block == kThreads)
     launch(what, backward_kernel<S, 1, true>, blocks, kThreads, 0, stream, p);
   else if (packs)

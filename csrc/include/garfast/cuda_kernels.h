@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "garfast/noise_bias_act.h"
+#include "garfast/upfirdn2d.h"
 #include "garfast/vertex_normals.h"
 
 namespace garfast {
@@ -18,6 +19,11 @@ void noise_bias_act_backward(const NoiseBiasActBackwardParams<float>& p, cudaStr
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<double>& p, cudaStream_t stream);
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<Half>& p, cudaStream_t stream);
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<BFloat16>& p, cudaStream_t stream);
+
+void upfirdn2d(const Upfirdn2dParams<float>& p, cudaStream_t stream);
+void upfirdn2d(const Upfirdn2dParams<double>& p, cudaStream_t stream);
+void upfirdn2d(const Upfirdn2dParams<Half>& p, cudaStream_t stream);
+void upfirdn2d(const Upfirdn2dParams<BFloat16>& p, cudaStream_t stream);
 
 void vertex_normals_forward(const VertexNormalsParams<float>& p, cudaStream_t stream);
 void vertex_normals_forward(const VertexNormalsParams<double>& p, cudaStream_t stream);

@@ -1,0 +1,28 @@
+#include <pybind11/stl.h>
+
+#include "cuda_bindings.h"
+#include "cuda_device.h"
+#include "garfast/cuda_kernels.h"
+#include "upfirdn2d_params.h"
+
+namespace garfast {
+namespace {
+
+template <typename S>
+void run(int device, std::uintptr_t stream, const FirArgs& fir, const Upfirdn2dSizes& sizes, std::uintptr_t x,
+         std::uintptr_t y) {
+  cuda::use_device(device);
+  cuda::upfirdn2d(upfirdn2d_params<S>(fir, sizes, x, y), cuda::as_stream(stream));
+}
+
+}  // namespace
+
+void bind_cuda_upfirdn2d(py::module_& m) {
+  const auto nogil = py::call_guard<py::gil_scoped_release>();
+  m.def("upfirdn2d_float32", &run<float>, nogil);
+  m.def("upfirdn2d_float64", &run<double>, nogil);
+  m.def("upfirdn2d_float16", &run<Half>, nogil);
+  m.def("upfirdn2d_bfloat16", &run<BFloat16>, nogil);
+}
+
+}  // namespace garfast
