@@ -62,7 +62,7 @@ class LandmarkFitConfig:
     principal_point: tuple[float, float] | None = None
     starts: int = 2
     max_iterations: int = 40
-    inner_steps: int = 2
+    inner_steps: int = 1
     contour_iterations: int = 15
     tolerance: float = 2e-4
     max_nme: float = 0.15

@@ -21,7 +21,7 @@ BROWS = slice(17, 27)
 RAYLEIGH_MEDIAN = math.sqrt(2 * math.log(2))
 
 # Outer iterations in which all starting poses are followed, with the noise held at its upper bound.
-SCOUTING = 3
+SCOUTING = 4
 
 
 @dataclass(frozen=True)

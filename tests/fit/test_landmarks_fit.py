@@ -12,6 +12,7 @@ import torch
 from garfast.errors import ArgumentError, LandmarkError
 from garfast.fit.landmark_geometry import LandmarkGeometry
 from garfast.fit.landmarks_fit import LandmarkFitConfig, fit_landmarks
+from garfast.landmarks import example_landmarks, read_landmarks
 from garfast.morphable import MorphableModel, euler_to_matrix, load_model
 from garfast.morphable.importers.ict import import_ict
 from tests.fit.landmark_faces import IMAGE_SIZE, pinhole, random_faces, turned
@@ -29,16 +30,17 @@ def model(request: pytest.FixtureRequest) -> MorphableModel:
 
 @pytest.mark.parametrize("contour", ["fixed", "sliding"])
 def test_recovers_random_faces(model: MorphableModel, contour: str) -> None:
-    # 200 faces in all, half with each kind of contour landmarks.
-    faces = random_faces(model, 100, contour=contour)
+    # Half of the faces with each kind of contour landmarks; the larger model takes three times as long a face.
+    faces = random_faces(model, 100 if model.name == "builtin" else 40, contour=contour)
     fit = fit_landmarks(model, faces.landmarks, IMAGE_SIZE, config=LandmarkFitConfig(contour=contour))
     assert bool(fit.converged.all())
     assert bool((fit.residuals.mean(1) < 1.0).all())
     error = turned(fit.pose.rotation, faces.rotation)
     assert float(error.mean()) < 1.0
     assert float(error.quantile(0.95)) < 2.0
-    # A few faces imitate a turn by an unusual shape; nothing in 68 landmarks tells them apart.
-    assert float(error.max()) < 3.5
+    # The larger model has shapes that imitate a turn of the head (its modes carry 1.5 degrees of pitch), and nothing in
+    # 68 landmarks tells them apart.
+    assert float(error.max()) < (2.0 if model.name == "builtin" else 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +217,28 @@ def test_wrong_arguments(model: MorphableModel) -> None:
     for wrong in ({"contour": "round"}, {"noise_min": 0.0}, {"starts": 0}, {"focal": -1.0}, {"robust_cutoff": 0.0}):
         with pytest.raises(ArgumentError, match=next(iter(wrong))):
             LandmarkFitConfig(**wrong)
+
+
+def test_a_real_photo(model: MorphableModel) -> None:
+    (face,) = read_landmarks(example_landmarks())
+    fit = fit_landmarks(model, torch.from_numpy(face.landmarks), IMAGE_SIZE)
+    assert bool(fit.converged[0])
+    assert float(fit.nme[0]) < 0.02
+    # The astronaut looks into the camera and smiles.
+    yaw, pitch, roll = (float(angle.rad2deg()) for angle in fit.pose.euler())
+    assert abs(yaw) < 8
+    assert abs(pitch) < 12
+    assert abs(roll) < 6
+    smile = [i for i, name in enumerate(model.exp_names) if "smile" in name.lower()]
+    assert float(fit.exp[0, smile].mean()) > 0.5
+    assert float(fit.shape.abs().max()) < 4
+
+
+@pytest.mark.gpu
+def test_the_device_does_not_matter(model: MorphableModel) -> None:
+    faces = random_faces(model, 4)
+    here = fit_landmarks(model, faces.landmarks, IMAGE_SIZE)
+    there = fit_landmarks(model.to("cuda"), faces.landmarks, IMAGE_SIZE)
+    assert there.shape.device.type == "cuda"
+    torch.testing.assert_close(there.projected.cpu(), here.projected, atol=0.05, rtol=0)
+    torch.testing.assert_close(there.contour_vertices.cpu(), here.contour_vertices)
