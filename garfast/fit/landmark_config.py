@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from garfast.errors import ArgumentError
 
+# The search for a first pose looks at this many head orientations.
+MAX_STARTS = 24
+
 
 @dataclass(frozen=True)
 class LandmarkFitConfig:
@@ -77,8 +80,10 @@ class LandmarkFitConfig:
         for name in ("focal_prior", "robust_cutoff", "tolerance", "max_nme", "shape_prior", "exp_prior"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("starts", "max_iterations", "inner_steps"):
+        for name in ("max_iterations", "inner_steps"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 1 <= self.starts <= MAX_STARTS:
+            raise ArgumentError(f"starts must be between 1 and {MAX_STARTS}, got {self.starts}")
         if self.focal is not None and not self.focal > 0:
             raise ArgumentError(f"focal must be positive, got {self.focal}")

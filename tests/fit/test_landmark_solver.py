@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from garfast.fit.landmark_config import MAX_STARTS
+from garfast.fit.landmark_pose import PITCHES, YAWS
 from garfast.fit.landmark_solver import (
     LOG_FOCAL,
     NUM_CAMERA,
@@ -132,3 +134,7 @@ def test_landmarks_of_no_weight_leave_a_finite_step() -> None:
     problem, state = _case(False)
     moved, _, _ = step(replace(problem, whitening=0 * problem.whitening), state, torch.full((2,), 1e-3).double())
     assert all(bool(value.isfinite().all()) for value in vars(moved).values())
+
+
+def test_every_start_is_a_different_pose_of_the_grid() -> None:
+    assert len(YAWS) * len(PITCHES) == MAX_STARTS

@@ -214,7 +214,14 @@ def test_wrong_arguments(model: MorphableModel) -> None:
         fit_landmarks(model, points, IMAGE_SIZE, weights=torch.ones(3, 68))
     with pytest.raises(ArgumentError, match="weights"):
         fit_landmarks(model, points, IMAGE_SIZE, weights=-torch.ones(68))
-    for wrong in ({"contour": "round"}, {"noise_min": 0.0}, {"starts": 0}, {"focal": -1.0}, {"robust_cutoff": 0.0}):
+    for wrong in (
+        {"contour": "round"},
+        {"noise_min": 0.0},
+        {"starts": 0},
+        {"starts": 25},
+        {"focal": -1.0},
+        {"robust_cutoff": 0.0},
+    ):
         with pytest.raises(ArgumentError, match=next(iter(wrong))):
             LandmarkFitConfig(**wrong)
 
