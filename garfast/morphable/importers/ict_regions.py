@@ -72,6 +72,8 @@ def _from_gaze_axis(shell: NDArray[np.float64]) -> NDArray[np.float64]:
         axis = _front_axis(shell, centre)
         away = np.linalg.norm(np.cross(shell - centre, axis), axis=1)
         white = (away > 8.5) | ((shell - centre) @ axis < 0)
+        if white.sum() < 16:  # the narrow face keeps the front of the eyeball only: the first fit must do
+            break
         centre, _ = fit_sphere(shell[white])
     offset = shell - centre
     axis = _front_axis(shell, centre)
