@@ -39,6 +39,10 @@ class NoFaceError(LandmarkError):
     """No face was found in an image."""
 
 
+class TrainingError(GarfastError):
+    """A training run cannot start or go on: data are missing, a checkpoint does not fit, or a loss is not finite."""
+
+
 class ParametersFileError(GarfastError):
     """A fit's params.json is missing, truncated, of the wrong kind or for another model."""
 

@@ -1,0 +1,1 @@
+"""Neural networks and their weight files. Needs torch and numpy only."""

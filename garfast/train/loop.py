@@ -1,0 +1,245 @@
+"""A training loop that can be stopped at any moment and goes on exactly where it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+from garfast.errors import TrainingError
+from garfast.io.atomic import atomic_path
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.csv"
+EVALUATION = "evaluation.csv"
+CURVES = "curves.png"
+
+
+class Task(Protocol):
+    """What a loop trains. A step must depend on nothing but the state and the step's number, so that runs resume."""
+
+    def step(self, step: int) -> dict[str, float]:
+        """Do one optimiser step (the first is 0) and return scalars to log; ``loss`` is among them."""
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Measure on held-out data after ``step`` steps; may be empty."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on: tensors, numbers, strings, lists and dictionaries of them."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave."""
+
+    def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
+        """Write the weights that go with the package, with notes on how they came to be; returns their checksum."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long to train and what to write when.
+
+    Attributes:
+        out: folder for the checkpoint, the logs and the curves.
+        steps: the step to stop at, counted from the very first start.
+        log_every, evaluate_every, checkpoint_every: in steps. Scalars in the log are means since the line before.
+        minutes: stop (with a checkpoint) after this long, counted from this start; None for no limit.
+    """
+
+    out: Path
+    steps: int
+    log_every: int = 50
+    evaluate_every: int = 1000
+    checkpoint_every: int = 500
+    minutes: float | None = None
+
+
+def train(task: Task, config: LoopConfig, *, progress: bool = True) -> int:
+    """Train until ``config.steps``, a signal (SIGTERM, SIGINT) or the time limit; resumes from a checkpoint in ``out``.
+
+    Args:
+        task: what to train; its state is replaced by the checkpoint's if there is one.
+        config: lengths and places.
+        progress: show a bar.
+
+    Returns:
+        The number of steps done since the very first start. Less than ``config.steps`` if the run was stopped.
+
+    Raises:
+        TrainingError: the loss is not finite (the last checkpoint stays), or the checkpoint cannot be read.
+    """
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    step = _resume(task, out)
+    started, sums, count = time.monotonic(), dict[str, float](), 0
+    saved = step
+    with _stop_signals() as stop, tqdm(total=config.steps, initial=step, disable=not progress, unit="step") as bar:
+        while step < config.steps and not stop:
+            if config.minutes is not None and time.monotonic() - started > 60 * config.minutes:
+                break
+            scalars = task.step(step)
+            bad = [name for name, value in scalars.items() if not math.isfinite(value)]
+            if bad:
+                raise TrainingError(
+                    f"training stopped at step {step}: {bad[0]} is {scalars[bad[0]]}; the checkpoint of step {saved} "
+                    f"in {out} is intact, so lower the learning rate and start again"
+                )
+            step += 1
+            bar.update()
+            count += 1
+            for name, value in scalars.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if step % config.log_every == 0:
+                means = {name: value / count for name, value in sums.items()}
+                _append(out / LOG, {"step": step, **means, "seconds": round(time.monotonic() - started, 1)})
+                bar.set_postfix({"loss": f"{means.get('loss', float('nan')):.4f}"})
+                sums, count = {}, 0
+            if step % config.evaluate_every == 0 or step == config.steps:
+                figures = task.evaluate(step)
+                if figures:
+                    _append(out / EVALUATION, {"step": step, **figures})
+                    bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+            if step % config.checkpoint_every == 0:
+                _save(task, out, step)
+                saved = step
+    if step != saved:
+        _save(task, out, step)
+    draw_curves(out)
+    return step
+
+
+def _save(task: Task, out: Path, step: int) -> None:
+    with atomic_path(out / CHECKPOINT) as temporary:
+        torch.save({"step": step, "task": task.state_dict()}, temporary)
+
+
+def _resume(task: Task, out: Path) -> int:
+    path = out / CHECKPOINT
+    if not path.is_file():
+        for name in (LOG, EVALUATION):
+            (out / name).unlink(missing_ok=True)
+        return 0
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        step = int(saved["step"])
+        task.load_state_dict(saved["task"])
+    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+        raise TrainingError(
+            f"{path} is not a checkpoint of this run: choose an empty folder, or the settings it was made with"
+        ) from error
+    for name in (LOG, EVALUATION):
+        rows = [row for row in read_log(out / name) if int(float(row["step"])) <= step]
+        (out / name).unlink(missing_ok=True)
+        for row in rows:
+            _append(out / name, row)
+    return step
+
+
+def read_log(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The rows of a log, oldest first; empty if there is none."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    new = not path.is_file()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def draw_curves(out: str | os.PathLike[str]) -> None:
+    """Draw every column of both logs of a run into one picture; nothing where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    series: list[tuple[str, list[float], list[float]]] = []
+    for name, mark in ((LOG, ""), (EVALUATION, "held-out ")):
+        rows = read_log(Path(out) / name)
+        for key in rows[0] if rows else []:
+            if key not in ("step", "seconds"):
+                series.append((mark + key, [float(r["step"]) for r in rows], [float(r[key]) for r in rows]))
+    if not series:
+        return
+    columns = min(4, len(series))
+    lines = -(-len(series) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False)
+    for axis in axes.flat[len(series) :]:
+        axis.set_visible(False)
+    for axis, (name, steps, values) in zip(axes.flat, series, strict=False):
+        axis.plot(steps, values, linewidth=1)
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.grid(alpha=0.3)
+        if min(values) > 0 and max(values) > 4 * min(values):
+            axis.set_yscale("log")
+    with atomic_path(Path(out) / CURVES) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def write_settings(out: str | os.PathLike[str], settings: dict[str, Any]) -> None:
+    """Keep a run's settings beside it as settings.json."""
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with atomic_path(Path(out) / "settings.json") as temporary:
+        temporary.write_text(json.dumps(settings, indent=1, sort_keys=True, default=str) + "\n")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that fills when SIGTERM or SIGINT arrives; the old handlers come back afterwards."""
+    received: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            handlers[number] = signal.signal(number, lambda n, _frame: received.append(n))
+        except ValueError:  # not the main thread
+            break
+    try:
+        yield received
+    finally:
+        for caught, handler in handlers.items():
+            signal.signal(caught, handler)
+
+
+class Averaged:
+    """Exponential moving average of a module's parameters and floating buffers, for evaluation and export."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module, step: int) -> None:
+        """Take in the module after ``step``; early steps average over fewer."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)
+
+
+def learning_rate(step: int, steps: int, *, warmup: int = 200, decay: float = 0.4) -> float:
+    """Factor of the learning rate: rises over ``warmup``, stays, and falls to 0 over the last ``decay`` of the run.
+
+    A run that stopped before it fell can go on with more steps as if they had been planned.
+    """
+    rising = min(1.0, (step + 1) / warmup)
+    left = (steps - step) / max(1.0, decay * steps)
+    return rising * min(1.0, max(left, 0.0))

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from garfast.cli import main
+from garfast.networks.weights import load_weights
+from tests.train.fake_renders import write_fake_renders
+
+
+def _run(*arguments: object):
+    return CliRunner().invoke(main, ["train", *map(str, arguments)])
+
+
+def test_help_names_every_training():
+    result = _run("--help")
+    assert result.exit_code == 0
+    for name in ("renders", "landmarks", "faces"):
+        assert name in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["landmarks", "faces"])
+def test_a_short_run_writes_weights_logs_and_settings(kind, tmp_path, monkeypatch):
+    from garfast.train import faces, landmarks
+
+    def pool(seed, count, size, **_):
+        return torch.zeros(4, 3, size, size, dtype=torch.uint8)
+
+    for module in (faces, landmarks):
+        monkeypatch.setattr(module, "HELD_OUT", 16)
+        monkeypatch.setattr(module, "scenes", pool)
+    renders, out = write_fake_renders(tmp_path / "renders", 40), tmp_path / "run"
+    result = _run(kind, "--renders", renders, "-o", out, "--steps", 1, "--batch", 6, "--float32")
+    assert result.exit_code == 0, result.output
+    assert "finished; weights in" in result.output
+    names = {path.name for path in out.iterdir()}
+    assert {"checkpoint.pt", "settings.json", "evaluation.csv", "curves.png", f"{kind}.safetensors"} <= names
+    load_weights(out / f"{kind}.safetensors", kind=kind)
+
+
+def test_renders_that_are_missing_are_said_to_be(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = _run("faces", "--renders", empty, "-o", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "holds no rendered faces: make some with `garfast train renders`" in result.output
+    assert not (tmp_path / "run").exists()

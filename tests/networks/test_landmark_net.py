@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from garfast.networks.face_finder import FaceFinder, FaceFinderConfig
+from garfast.networks.landmark_net import NUM_POINTS, LandmarkNet, LandmarkNetConfig, soft_argmax
+
+
+def test_soft_argmax_finds_a_peak_between_cells():
+    x = (torch.arange(16) + 0.5) / 16
+    logits = -(((x[None] - 0.4) ** 2 + (x[:, None] - 0.7) ** 2) / (2 * 0.05**2))
+    points, width = soft_argmax(logits[None, None])
+    assert torch.allclose(points[0, 0], torch.tensor([0.4, 0.7]), atol=1e-3)
+    assert width.item() == pytest.approx(0.05 * 2**0.5, rel=0.02)
+
+
+def test_landmark_net_shapes_and_size():
+    net = LandmarkNet().eval()
+    assert sum(p.numel() for p in net.parameters()) <= 3_000_000
+    for size in (64, 112):
+        out = net(torch.zeros(2, 3, size, size))
+        assert out.points.shape == (2, NUM_POINTS, 2)
+        assert out.spread.shape == (2, NUM_POINTS)
+        assert out.heatmaps.shape == (2, NUM_POINTS, size // 4, size // 4)
+        assert out.face.shape == (2,)
+        assert (out.points > 0).all()
+        assert (out.points < 1).all()
+        assert (out.spread > 0).all()
+
+
+def test_gradients_of_the_points_reach_the_image_and_those_of_the_spread_do_not():
+    net = LandmarkNet(LandmarkNetConfig(widths=(4, 4, 4, 4))).eval()
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    out = net(image)
+    out.points.sum().backward(retain_graph=True)
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
+    (own,) = torch.autograd.grad(out.spread.sum(), image, allow_unused=True)
+    assert own is None
+
+
+def test_configurations_survive_a_dictionary():
+    config = LandmarkNetConfig(size=80, widths=(8, 8, 16, 16))
+    assert LandmarkNetConfig.from_dict(config.to_dict()) == config
+    finder = FaceFinderConfig(widths=(8, 8, 8), smallest=10, largest=40)
+    assert FaceFinderConfig.from_dict(finder.to_dict()) == finder
+
+
+def test_face_finder_shapes():
+    out = FaceFinder().eval()(torch.zeros(2, 3, 64, 96))
+    assert out.score.shape == out.side.shape == (2, 8, 12)
+    assert out.offset.shape == (2, 2, 8, 12)
+    assert (out.side > 0).all()
