@@ -65,6 +65,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("compiler") = __VERSION__;
   bind_noise_bias_act(m);
   bind_upfirdn2d(m);
+  bind_rasterize_normals(m);
   bind_vertex_normals(m);
   bind_synth(m);
 }

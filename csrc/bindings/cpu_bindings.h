@@ -9,6 +9,7 @@ namespace py = pybind11;
 
 void bind_noise_bias_act(py::module_& m);
 void bind_upfirdn2d(py::module_& m);
+void bind_rasterize_normals(py::module_& m);
 void bind_vertex_normals(py::module_& m);
 void bind_synth(py::module_& m);
 

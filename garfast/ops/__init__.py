@@ -1,7 +1,16 @@
 """Operators: the product. One module per operator, with its checks, registration, autograd and reference."""
 
 from garfast.ops.noise_bias_act import noise_bias_act
+from garfast.ops.rasterize_normals import RasterOutput, interpolate, rasterize_normals
 from garfast.ops.upfirdn2d import upfirdn2d
 from garfast.ops.vertex_normals import VertexAdjacency, vertex_normals
 
-__all__ = ["VertexAdjacency", "noise_bias_act", "upfirdn2d", "vertex_normals"]
+__all__ = [
+    "RasterOutput",
+    "VertexAdjacency",
+    "interpolate",
+    "noise_bias_act",
+    "rasterize_normals",
+    "upfirdn2d",
+    "vertex_normals",
+]

@@ -1,0 +1,366 @@
+"""Camera-space normal maps of a batch of meshes, at one or many resolutions in one call.
+
+A vertex (x, y, z) in camera space is projected to normalised device coordinates, y up, the image being [-1, 1]^2:
+
+orthographic (sx, sy, tx, ty):  (sx x + tx, sy y + ty)
+pinhole (fx, fy, cx, cy):       (fx x / w + cx, fy y / w + cy),   w = -z > near
+
+At H x W pixels that is u = (ndc_x + 1) W / 2, v = (1 - ndc_y) H / 2; pixels are sampled at their centres p. With
+r_k = (u_k, v_k) - p for the corners k of a triangle
+
+e_k = r_{k+1} x r_{k+2}         edge functions: all positive inside a front face
+q_k = e_k / w_k                 (w = 1 under orthography)
+b_k = q_k / (q_0 + q_1 + q_2)   perspective-correct barycentrics
+depth = sum_k b_k d_k,  d = -z
+n = m / |m|,  m = sum_k b_k n_k
+
+The nearest triangle is seen; of equally near ones, the one with the lowest index. A centre exactly on an edge belongs
+to the triangle of which it is a top or left edge, so neighbours leave no holes and share no pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from garfast.errors import ArgumentError, SecondDerivativeError
+from garfast.ops import _dispatch
+from garfast.ops.rasterize_reference import rasterize_normals_reference
+from garfast.ops.vertex_normals import VertexAdjacency, vertex_normals
+
+_OP = "rasterize_normals"
+_MAX_LEVELS = 16
+_MAX_SIZE = 16384
+
+Resolution = int | tuple[int, int]
+
+
+class RasterOutput(NamedTuple):
+    """What a mesh looks like at one resolution. Row 0 is the top of the image."""
+
+    normals: Tensor
+    """[B, 3, H, W] camera-space normals, unit length, 0 where no triangle is seen."""
+    mask: Tensor
+    """[B, 1, H, W] 1 where a triangle is seen, else 0."""
+    triangle_ids: Tensor
+    """[B, H, W] int32, the triangle seen, -1 where there is none. No gradient."""
+    barycentrics: Tensor
+    """[B, 3, H, W] of the point seen, in the order of the triangle's vertices, summing to 1; 0 where there is none."""
+    depth: Tensor
+    """[B, 1, H, W] -z of the point seen, in the vertices' unit: the smaller the nearer, always positive for the pinhole
+    camera, of any sign for the orthographic one; 0 where no triangle is seen (look at the mask)."""
+
+
+def rasterize_normals(
+    vertices: Tensor,
+    triangles: Tensor,
+    camera: Tensor,
+    resolutions: Resolution | Sequence[Resolution],
+    *,
+    projection: str = "orthographic",
+    normals: Tensor | None = None,
+    adjacency: VertexAdjacency | None = None,
+    cull_backfaces: bool = True,
+    near: float = 1e-2,
+    impl: str = "auto",
+) -> Any:
+    """Render camera-space normals, mask, triangle ids, barycentrics and depth of a batch of meshes.
+
+    Args:
+        vertices: [B, V, 3] in camera space (x right, y up, the camera looks along -z), any unit; float32 or float64
+            (float16 and bfloat16 are computed in float32).
+        triangles: [F, 3] int32 or int64, counter-clockwise seen from outside.
+        camera: [B, 4] or [4], independent of the resolution: (sx, sy, tx, ty) or (fx, fy, cx, cy) as above; the
+            cameras of ``garfast.morphable`` give it with ``.ndc()``.
+        resolutions: pixels: N (for N x N) or a tuple (H, W); or a sequence of at most 16 of them, which is rendered
+            in one pass. A tuple of two ints is one resolution (H, W), a list of two ints is two resolutions.
+        projection: 'orthographic' or 'pinhole'.
+        normals: [B, V, 3] the vertices' normals in camera space; ``vertex_normals(vertices, triangles)`` when None.
+        adjacency: VertexAdjacency.build(triangles, V); built on the fly when None. Give it in loops.
+        cull_backfaces: leave out triangles that are clockwise on the image.
+        near: pinhole: triangles with a vertex that is not farther than this are left out, whole (they are not clipped).
+        impl: 'auto', 'reference', 'cpu' or 'cuda'.
+
+    Returns:
+        A RasterOutput for one resolution, a list of them for a sequence; in the dtype of ``vertices``.
+
+    Triangles with a vertex that is not finite, or more than 1e5 half-images off centre, are left out, as are triangles
+    without area on the image. Normals, barycentrics and depth are differentiable once with respect to ``vertices``,
+    ``camera`` and ``normals`` (through pixel positions too), mask and ids are not. The kernels keep the arguments and
+    the triangle ids for the backward and are deterministic, whatever the number of threads.
+
+    Raises:
+        ArgumentError: an argument has the wrong type or shape, or (on the CPU) a triangle names a missing vertex.
+        BackendUnavailableError: ``impl`` cannot run here.
+        SecondDerivativeError: a second derivative was asked of a kernel; impl='reference' has one.
+    """
+    _dispatch.check_tensor(_OP, "vertices", vertices, ["B", "V", 3])
+    _dispatch.check_tensor(_OP, "triangles", triangles, ["F", 3], floating=False, like=vertices)
+    batch, count, _ = vertices.shape
+    one_camera = isinstance(camera, Tensor) and camera.dim() == 1
+    _dispatch.check_tensor(_OP, "camera", camera, [4] if one_camera else [batch, 4], like=vertices)
+    if normals is not None:
+        _dispatch.check_tensor(_OP, "normals", normals, [batch, count, 3], like=vertices)
+    if projection not in ("orthographic", "pinhole"):
+        raise ArgumentError(f"{_OP}: projection must be 'orthographic' or 'pinhole', not {projection!r}")
+    sizes, single = _sizes(resolutions)
+    backend = _dispatch.resolve(_OP, impl, vertices.device.type)
+    dtype = torch.float32 if vertices.dtype in (torch.float16, torch.bfloat16) else vertices.dtype
+    mesh = vertices.to(dtype)
+    cameras = camera.to(dtype).expand(batch, 4)
+    if normals is None:
+        normals = vertex_normals(mesh, triangles, adjacency=adjacency, impl=impl)
+    normals = normals.to(dtype)
+    pinhole = projection == "pinhole"
+    if backend == "reference":
+        _dispatch.check_indices(_OP, "triangles", triangles, count)
+        levels = [
+            rasterize_normals_reference(mesh, triangles, cameras, normals, size, pinhole, cull_backfaces, near)
+            for size in sizes
+        ]
+    else:
+        if adjacency is None:
+            adjacency = VertexAdjacency.build(triangles, count)
+        else:
+            _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [count + 1], floating=False)
+            _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
+        flat_sizes = [length for size in sizes for length in size]
+        images = torch.ops.garfast.rasterize_normals(
+            *(mesh, triangles.to(torch.int32), cameras, normals, adjacency.offsets, adjacency.corners),
+            *(flat_sizes, pinhole, cull_backfaces, near, backend),
+        )
+        levels = _levels(images, batch, sizes)
+    outputs = [
+        RasterOutput(n.to(vertices.dtype), m.to(vertices.dtype), ids, b.to(vertices.dtype), d.to(vertices.dtype))
+        for n, m, ids, b, d in levels
+    ]
+    return outputs[0] if single else outputs
+
+
+def interpolate(attributes: Tensor, triangles: Tensor, output: RasterOutput) -> Tensor:
+    """Per-vertex attributes (colours, texture coordinates, positions) at the pixels of a rasterised mesh.
+
+    Args:
+        attributes: [B, V, C] or [V, C], floating point.
+        triangles: [F, 3], as given to ``rasterize_normals``.
+        output: what it returned.
+
+    Returns:
+        [B, C, H, W] sum_k b_k a_k, 0 where no triangle is seen. Differentiable in ``attributes`` and through
+        ``output.barycentrics``.
+
+    Raises:
+        ArgumentError: an argument has the wrong type or shape.
+    """
+    batch = output.triangle_ids.shape[0]
+    shared = isinstance(attributes, Tensor) and attributes.dim() == 2
+    _dispatch.check_tensor("interpolate", "attributes", attributes, ["V", "C"] if shared else [batch, "V", "C"])
+    _dispatch.check_tensor("interpolate", "triangles", triangles, ["F", 3], floating=False, like=attributes)
+    if triangles.shape[0] == 0:
+        return attributes.new_zeros(batch, attributes.shape[-1], *output.triangle_ids.shape[1:])
+    corners = triangles.long()[output.triangle_ids.clamp(min=0).long()]  # [B, H, W, 3]
+    if shared:
+        values = attributes[corners]
+    else:
+        sample = torch.arange(batch, device=attributes.device)[:, None, None, None]
+        values = attributes[sample, corners]  # [B, H, W, 3, C]
+    weights = output.barycentrics.permute(0, 2, 3, 1)[..., None]
+    return (values * weights).sum(-2).permute(0, 3, 1, 2)
+
+
+def _sizes(resolutions: Any) -> tuple[list[tuple[int, int]], bool]:
+    """The resolutions as (height, width) and whether there is just one, not a sequence."""
+    single = isinstance(resolutions, int) or _is_pair(resolutions)
+    entries = [resolutions] if single else resolutions
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise ArgumentError(f"{_OP}: resolutions must be N, (H, W) or a sequence of them, not {resolutions!r}")
+    sizes = []
+    for entry in entries:
+        if not (isinstance(entry, int) or _is_pair(entry)):
+            raise ArgumentError(f"{_OP}: a resolution must be N or (H, W), not {entry!r}")
+        height, width = (entry, entry) if isinstance(entry, int) else entry
+        if not (1 <= height <= _MAX_SIZE and 1 <= width <= _MAX_SIZE):
+            raise ArgumentError(f"{_OP}: a resolution must lie in 1..{_MAX_SIZE}, not {entry!r}")
+        sizes.append((height, width))
+    if not 1 <= len(sizes) <= _MAX_LEVELS:
+        raise ArgumentError(f"{_OP}: 1 to {_MAX_LEVELS} resolutions can be rendered in one call, not {len(sizes)}")
+    return sizes, single
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(length, int) for length in value)
+
+
+def _levels(
+    images: Sequence[Tensor], batch: int, sizes: list[tuple[int, int]]
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Cut the flat images of all levels into levels; `split` makes the backward one concatenation."""
+    pixels = [batch * height * width for height, width in sizes]
+    normals, mask, ids, barycentrics, depth = (
+        torch.split(image, [channels * n for n in pixels])
+        for image, channels in zip(images, (3, 1, 1, 3, 1), strict=True)
+    )
+    return [
+        (
+            normals[level].view(batch, 3, height, width),
+            mask[level].view(batch, 1, height, width),
+            ids[level].view(batch, height, width),
+            barycentrics[level].view(batch, 3, height, width),
+            depth[level].view(batch, 1, height, width),
+        )
+        for level, (height, width) in enumerate(sizes)
+    ]
+
+
+torch.library.define(
+    "garfast::rasterize_normals",
+    "(Tensor vertices, Tensor triangles, Tensor camera, Tensor normals, Tensor offsets, Tensor corners, int[] sizes, "
+    "bool pinhole, bool cull, float near, str impl) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+torch.library.define(
+    "garfast::rasterize_normals_backward",
+    "(Tensor? grad_normals, Tensor? grad_barycentrics, Tensor? grad_depth, Tensor vertices, Tensor triangles, "
+    "Tensor camera, Tensor normals, Tensor offsets, Tensor corners, Tensor ids, int[] sizes, bool pinhole, bool cull, "
+    "float near, str impl) -> (Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def _pixels(batch: int, sizes: Sequence[int]) -> int:
+    return batch * sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True))
+
+
+@torch.library.impl("garfast::rasterize_normals", ("cpu", "cuda"))
+def _forward(
+    vertices: Tensor,
+    triangles: Tensor,
+    camera: Tensor,
+    normals: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    sizes: Sequence[int],
+    pinhole: bool,
+    cull: bool,
+    near: float,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    batch, count, _ = vertices.shape
+    _dispatch.check_indices(_OP, "triangles", triangles, count)
+    images = _forward_fake(vertices, triangles, camera, normals, offsets, corners, sizes, pinhole, cull, near, impl)
+    screen = vertices.new_empty(batch, count, 8)
+    _dispatch.call_native(
+        impl,
+        f"rasterize_normals_forward_{_dispatch.dtype_suffix(vertices.dtype)}",
+        vertices,
+        *(vertices.contiguous(), triangles.contiguous(), camera.contiguous(), normals.contiguous(), *images, screen),
+        *(list(sizes), batch, count, triangles.shape[0], pinhole, cull, near),
+    )
+    return images
+
+
+@torch.library.impl("garfast::rasterize_normals_backward", ("cpu", "cuda"))
+def _backward(
+    grad_normals: Tensor | None,
+    grad_barycentrics: Tensor | None,
+    grad_depth: Tensor | None,
+    vertices: Tensor,
+    triangles: Tensor,
+    camera: Tensor,
+    normals: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    ids: Tensor,
+    sizes: Sequence[int],
+    pinhole: bool,
+    cull: bool,
+    near: float,
+    impl: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, count, _ = vertices.shape
+    faces = triangles.shape[0]
+    vertices = vertices.contiguous()
+    grads = [None if grad is None else grad.contiguous() for grad in (grad_normals, grad_barycentrics, grad_depth)]
+    screen, grad_corners = vertices.new_empty(batch, count, 8), vertices.new_empty(batch, 3 * faces, 6)
+    grad_vertices, grad_vertex_normals = torch.empty_like(vertices), torch.empty_like(vertices)
+    grad_camera_parts = vertices.new_empty(batch, count, 4)
+    _dispatch.call_native(
+        impl,
+        f"rasterize_normals_backward_{_dispatch.dtype_suffix(vertices.dtype)}",
+        vertices,
+        *(vertices, triangles.contiguous(), camera.contiguous(), normals.contiguous(), offsets.contiguous()),
+        *(corners.contiguous(), ids.contiguous(), *grads, screen, grad_corners),
+        *(grad_vertices, grad_vertex_normals, grad_camera_parts),
+        *(list(sizes), batch, count, faces, pinhole, cull, near),
+    )
+    return grad_vertices, grad_camera_parts.sum(1), grad_vertex_normals
+
+
+@torch.library.register_fake("garfast::rasterize_normals")
+def _forward_fake(
+    vertices: Tensor,
+    triangles: Tensor,
+    camera: Tensor,
+    normals: Tensor,
+    offsets: Tensor,
+    corners: Tensor,
+    sizes: Sequence[int],
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    pixels = _pixels(vertices.shape[0], sizes)
+    return (
+        vertices.new_empty(3 * pixels),
+        vertices.new_empty(pixels),
+        triangles.new_empty(pixels),
+        vertices.new_empty(3 * pixels),
+        vertices.new_empty(pixels),
+    )
+
+
+@torch.library.register_fake("garfast::rasterize_normals_backward")
+def _backward_fake(
+    grad_normals: Tensor | None,
+    grad_barycentrics: Tensor | None,
+    grad_depth: Tensor | None,
+    vertices: Tensor,
+    triangles: Tensor,
+    camera: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    like = vertices.contiguous()
+    return torch.empty_like(like), vertices.new_empty(vertices.shape[0], 4), torch.empty_like(like)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(output[1], output[2])
+    ctx.save_for_backward(*tensors, output[2])
+
+
+def _autograd(
+    ctx: Any,
+    grad_normals: Tensor | None,
+    grad_mask: Tensor | None,
+    grad_ids: Tensor | None,
+    grad_barycentrics: Tensor | None,
+    grad_depth: Tensor | None,
+) -> tuple[Any, ...]:
+    if grad_normals is None and grad_barycentrics is None and grad_depth is None:
+        return (None,) * 11
+    vertices, camera, normals = torch.ops.garfast.rasterize_normals_backward(
+        *(grad_normals, grad_barycentrics, grad_depth, *ctx.saved_tensors),
+        *(ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl),
+    )
+    return vertices, None, camera, normals, *((None,) * 7)
+
+
+def _second_derivative(ctx: Any, *grads: Tensor) -> None:
+    raise SecondDerivativeError(f"{_OP} kernels have no second derivative: use impl='reference' where one is needed")
+
+
+torch.library.register_autograd("garfast::rasterize_normals", _autograd, setup_context=_setup_context)
+torch.library.register_autograd("garfast::rasterize_normals_backward", _second_derivative)
