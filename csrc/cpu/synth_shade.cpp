@@ -1,7 +1,6 @@
 // Deferred shading of one layer of a synthetic face: two samples a side, one shading where all four see the same.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "garfast/synth.h"
 #include "garfast/synth_materials.h"
@@ -36,41 +35,42 @@ class Painter {
 
   bool visible(int64_t sample) const { return p_.ids[sample] >= 0 && p_.depth[sample] < p_.frame_depth[sample]; }
 
+  // Samples of one pixel that see the same smooth surface are shaded once, in their middle; eyes, whose detail is finer
+  // than a pixel, sample by sample.
   void block(int64_t corner, int64_t width) {
     const int64_t samples[4] = {corner, corner + 1, corner + width, corner + width + 1};
-    int seen = 0;
-    float nearest = std::numeric_limits<float>::infinity(), farthest = -nearest;
-    uint8_t material = 255;
-    bool same = true;
-    for (int64_t s : samples)
-      if (visible(s)) {
-        ++seen;
-        nearest = std::min(nearest, p_.depth[s]);
-        farthest = std::max(farthest, p_.depth[s]);
-        const uint8_t m = p_.materials[p_.ids[s]];
-        same = same && (material == 255 || m == material);
-        material = m;
+    const float reach = 4.0f * p_.parameters[kSynth_pixel_mm] + 1.0f;
+    bool open[4];
+    for (int k = 0; k < 4; ++k) open[k] = visible(samples[k]);
+    for (int k = 0; k < 4; ++k) {
+      if (!open[k]) continue;
+      const uint8_t material = p_.materials[p_.ids[samples[k]]];
+      bool group[4] = {false, false, false, false};
+      group[k] = true;
+      int last = k;
+      for (int j = k + 1; j < 4 && material != kEye; ++j)
+        if (open[j] && p_.materials[p_.ids[samples[j]]] == material &&
+            std::fabs(p_.depth[samples[j]] - p_.depth[samples[k]]) < reach) {
+          group[j] = true;
+          last = j;
+        }
+      Point point;
+      fetch(samples[k], point);
+      if (last != k) {
+        Point other;
+        fetch(samples[last], other);
+        point.position = (point.position + other.position) * 0.5f;
+        point.normal = point.normal + other.normal;
+        for (int c = 0; c < kSynthAttributes; ++c)
+          point.attributes[c] = 0.5f * (point.attributes[c] + other.attributes[c]);
       }
-    if (seen == 0) return;
-    const float pixel = p_.parameters[kSynth_pixel_mm];
-    if (seen == 4 && same && material != kEye && farthest - nearest < 4.0f * pixel + 1.0f) {
-      // The mean of the two diagonal samples lies at the pixel's centre.
-      Point a, b;
-      fetch(samples[0], a);
-      fetch(samples[3], b);
-      a.position = (a.position + b.position) * 0.5f;
-      a.normal = a.normal + b.normal;
-      for (int k = 0; k < kSynthAttributes; ++k) a.attributes[k] = 0.5f * (a.attributes[k] + b.attributes[k]);
-      const Colour colour = shade(a, material);
-      for (int64_t s : samples) put(s, colour);
-      return;
+      const Colour colour = shade(point, material);
+      for (int j = k; j < 4; ++j)
+        if (group[j]) {
+          put(samples[j], colour);
+          open[j] = false;
+        }
     }
-    for (int64_t s : samples)
-      if (visible(s)) {
-        Point point;
-        fetch(s, point);
-        put(s, shade(point, p_.materials[p_.ids[s]]));
-      }
   }
 
   void fetch(int64_t sample, Point& out) const {
@@ -179,7 +179,8 @@ class Painter {
     if (s.opacity < 0.004f) return {{0, 0, 0}, 0.0f};
     const Vec key{q[kSynth_key_x], q[kSynth_key_y], q[kSynth_key_z]},
         rim{q[kSynth_rim_x], q[kSynth_rim_y], q[kSynth_rim_z]};
-    const float free = lit(point.position + n * 1.5f);
+    // No need to look up the shadow of what faces away from the key light.
+    const float free = dot(s.normal, key) > -s.wrap ? lit(point.position + n * 1.5f) : 0.0f;
     Vec colour = light(s, view, key, shader_.rgb(kSynth_key_r), free);
     colour = colour + light(s, view, rim, shader_.rgb(kSynth_rim_r), s.openness * s.openness);
     // Light that bounced off skin before it arrives is redder.
@@ -192,7 +193,7 @@ class Painter {
     const Vec mirror = s.normal * (2.0f * dot(s.normal, view)) - view;
     const float sheen =
         (s.specular + (0.5f - 0.5f * s.specular) * facing * facing * facing * facing * facing) * open * open;
-    colour = colour + mul(irradiance(p_.ambient, mirror), {sheen, sheen, sheen}) * (s.hair ? 0.3f : 0.8f);
+    colour = colour + mul(reflected(p_.ambient, mirror), {sheen, sheen, sheen}) * (s.hair ? 0.3f : 0.8f);
     if (material == kEye) {
       // A window or a lamp mirrored in the cornea.
       const float dx = mirror.x - q[kSynth_catch_x], dy = mirror.y - q[kSynth_catch_y];

@@ -54,9 +54,9 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Bytes:
     height, width = size
     kind = rng.random()
     pictures = _pictures()
-    if kind < 0.45 and pictures:
+    if kind < 0.55 and pictures:
         image = _part_of(rng, pictures[rng.integers(len(pictures))], (width, height))
-    elif kind < 0.75:
+    elif kind < 0.8:
         image = _soft(rng, (width, height))
     else:
         image = _shapes(rng, (width, height))
@@ -87,8 +87,8 @@ def _soft(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     base = rng.uniform(15, 240) * np.exp(rng.normal(0, 0.15, 3))
     total = np.broadcast_to(base.astype(np.float32), (size[1], size[0], 3)).copy()
     for cells in (2, 4, 9):
-        colour = rng.uniform(0, 1) < 0.4
-        amount = rng.uniform(0, 45)
+        colour = rng.uniform(0, 1) < 0.25
+        amount = rng.uniform(0, 22 if colour else 45)
         coarse = rng.normal(0, amount, (cells, cells, 3 if colour else 1)).astype(np.float32)
         channels = [
             np.asarray(Image.fromarray(coarse[..., k]).resize(size, Image.Resampling.BICUBIC))
@@ -108,7 +108,7 @@ def _shapes(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
     for _ in range(rng.integers(2, 12)):
         x, y = rng.uniform(-0.1, 1.0, 2) * size
         w, h = np.exp(rng.uniform(np.log(0.04), np.log(0.7), 2)) * unit
-        colour = tuple(int(c) for c in np.clip(rng.uniform(0, 255) * np.exp(rng.normal(0, 0.25, 3)), 0, 255))
+        colour = tuple(int(c) for c in np.clip(rng.uniform(0, 255) * np.exp(rng.normal(0, 0.18, 3)), 0, 255))
         shape = rng.random()
         if shape < 0.5:
             draw.rectangle((x, y, x + w, y + h), fill=colour)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from garfast.errors import ArgumentError
 from garfast.morphable import MorphableModel
-from garfast.morphable.rotation import matrix_to_axis_angle
 from garfast.synth.background import background
 from garfast.synth.clothes import torso, torso_layer
 from garfast.synth.colour import to_linear
@@ -23,7 +22,7 @@ from garfast.synth.hair import (
     hair_shell,
     sample_style,
     scalp_cover,
-    shell_layer,
+    shell_layers,
 )
 from garfast.synth.light import Light, openness, sample_light, shadow_map
 from garfast.synth.native import Floats, Frame, Layer, blend, parameter_names, shade, visibility
@@ -33,8 +32,9 @@ from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.template import HeadTemplate, build_template
 from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility, normal_map
 
-_OPEN_LIPS = 1.0  # mm; the inside of the mouth is drawn from this gap on
+_OPEN_LIPS = 2.0  # mm; the inside of the mouth is drawn from this gap on
 _WIDE_OPEN = 18.0  # mm; at this gap light falls into the mouth as in the open-mouthed bake
+_MIDDLE_GRAY = 0.2
 _LINEAR = to_linear(np.arange(256.0))
 
 
@@ -145,12 +145,13 @@ class _Painter:
         template, config = self.template, self.config
         person = sample_person(rng["person"], template, config)
         weights = np.concatenate([person.shape, person.exp]).astype(np.float32)
-        vertices = blend(template.mean, template.basis, template.step, weights, template.num_outer)
+        vertices = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer))
         points_model = landmark_points(template, vertices)
         lips = points_model[[61, 62, 63]] - points_model[[67, 66, 65]]
         gap = float(np.linalg.norm(lips, axis=1).max())
         if gap > _OPEN_LIPS:
-            vertices = blend(template.mean, template.basis, template.step, weights, len(template.mean))
+            inner = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer, None))
+            vertices = np.concatenate([vertices, inner])
         shot = sample_shot(rng["shot"], points_model, self.size, config)
         light = sample_light(rng["light"])
         style = sample_style(rng["hair"]) if rng["hair"].random() < config.hair else None
@@ -159,14 +160,14 @@ class _Painter:
         layers, patterns = [head], dict[str, float]()
         if config.clothes:
             positions, attributes, patterns = torso(rng["clothes"], points_model[36:48].mean(0))
-            layers.insert(0, torso_layer(shot.place(positions), attributes))
+            layers.append(torso_layer(shot.place(positions), attributes))
         if style is not None:
             parameters |= hair_parameters(rng["hair"], person, style)
             parameters |= person.parameters
             head.attributes[:, 11] = scalp_cover(rng["hair"], template, style)[: len(head.attributes)]
             if style.shell:
                 positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
-                layers.append(shell_layer(self.hair, shot.place(positions), attributes))
+                layers += shell_layers(self.hair, shot.place(positions), attributes)
         frame = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
         pixels = shot.project(points)
@@ -179,9 +180,9 @@ class _Painter:
             "visibility": landmark_visibility(shot, frame, points, pixels),
             "shape": person.shape,
             "exp": person.exp,
-            "pose": self._pose(shot),
+            "pose": shot.pose(),
             "angles": np.array(shot.angles, np.float32),
-            "camera": shot.camera.to_dict(),
+            "camera": shot.camera().to_dict(),
         }
         if config.normals:
             out["normal_map"], out["mask"] = normal_map(head, shot, self.size)
@@ -247,10 +248,8 @@ class _Painter:
         colour = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
         colour *= np.float32(0.25)
         behind = _LINEAR[background(rng["background"], self.size)] * np.float32(rng["background"].uniform(0.5, 1.2))
-        picture = colour[..., :3] * np.float32(light.exposure) + behind * (1 - colour[..., 3:])
+        # A camera half follows the brightness of what fills the picture.
+        metered = float(colour[..., :3].sum()) / max(3 * float(colour[..., 3].sum()), 1.0) * light.exposure
+        exposure = light.exposure * (_MIDDLE_GRAY / max(metered, 0.02)) ** 0.45
+        picture = colour[..., :3] * np.float32(exposure) + behind * (1 - colour[..., 3:])
         return develop(rng["photo"], picture, self.config.photo_faults)
-
-    @staticmethod
-    def _pose(shot: Shot) -> Floats:
-        rotation = matrix_to_axis_angle(torch.from_numpy(shot.rotation)).numpy()
-        return np.concatenate([rotation, shot.translation]).astype(np.float32)

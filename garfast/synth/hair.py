@@ -27,6 +27,8 @@ _SKULL_END = 150.0  # degrees from the crown down to which columns may follow th
 _NEIGHBOURS = 5
 _STRAND_RADIUS = 90.0  # mm; turns azimuth into width of hair
 _FIELD_COUNT = 10
+_FRAYED = 9.0  # mm outside the outline where the last strand ends
+_EAR_AT = 95.0  # degrees; where the back half of a shell begins
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class HairTemplate:
         azimuth: [C] radians, 0 in front, rising to the subject's left.
         polar: [R] radians from the crown.
         triangles: [F, 3].
+        behind: [F] which of them lie behind the ears.
         fields: [3, N, R * C] smooth random fields of rising frequency.
     """
 
@@ -50,6 +53,7 @@ class HairTemplate:
     azimuth: Floats
     polar: Floats
     triangles: NDArray[np.int32]
+    behind: NDArray[np.bool_]
     fields: Floats
 
 
@@ -93,6 +97,7 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
         azimuth=azimuth,
         polar=polar,
         triangles=np.ascontiguousarray(triangles, np.int32),
+        behind=np.degrees(np.abs(azimuth))[triangles[:, 0] % _COLUMNS] > _EAR_AT,
         fields=np.stack(
             [smooth_fields(places.reshape(-1, 3), s, _FIELD_COUNT, 40 + k) for k, s in enumerate((90.0, 38.0, 17.0))]
         ),
@@ -183,11 +188,11 @@ def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) 
     person.set_colour("hair_tip", np.clip(tip, 0.004, 0.85))
     curly = float(style.swell[2]) > 2.5
     return {
-        "hair_gloss": rng.uniform(0.03, 0.35),
-        "hair_grain": rng.uniform(0.7, 2.0),
+        "hair_gloss": rng.uniform(0.05, 0.6),
+        "hair_grain": rng.uniform(0.5, 1.4),
         "hair_clump": rng.uniform(4.0, 8.0) if curly else rng.uniform(5.0, 14.0),
-        "hair_ragged": rng.uniform(3.0, 11.0),
-        "hair_wave": rng.uniform(4, 12) if curly else rng.uniform(0, 5),
+        "hair_ragged": rng.uniform(2.5, 9.0),
+        "hair_wave": rng.uniform(4, 11) if curly else rng.uniform(0, 1) ** 2 * 5,
         "scalp_strength": style.scalp,
     }
 
@@ -287,8 +292,9 @@ def _hang(
     return out, np.concatenate([rows, hang])
 
 
-def shell_layer(hair: HairTemplate, positions: Floats, attributes: Floats) -> Layer:
-    """The layer of a shell placed in camera space; strand directions and normals follow from the grid."""
+def shell_layers(hair: HairTemplate, positions: Floats, attributes: Floats) -> list[Layer]:
+    """A shell placed in camera space, the back of the head before the front: where strands thin out in front, those
+    behind show. Strand directions and normals follow from the grid."""
     grid = positions.reshape(_ROWS, _COLUMNS, 3)
     along = np.empty_like(grid)
     along[1:-1] = grid[2:] - grid[:-2]
@@ -298,11 +304,15 @@ def shell_layer(hair: HairTemplate, positions: Floats, attributes: Floats) -> La
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-6
     strands = along.reshape(-1, 3)
     attributes[:, 2:5] = strands / (np.linalg.norm(strands, axis=1, keepdims=True) + 1e-6)
-    shown = (attributes[:, 5] > -14)[hair.triangles].any(1)
-    triangles = np.ascontiguousarray(hair.triangles[shown])
-    return Layer(
-        positions, np.ascontiguousarray(normals), attributes, triangles, np.full(len(triangles), HAIR, np.uint8), False
-    )
+    normals = np.ascontiguousarray(normals)
+    shown = (attributes[:, 5] > -_FRAYED)[hair.triangles].any(1)
+    layers = []
+    for part in (hair.behind, ~hair.behind):
+        triangles = np.ascontiguousarray(hair.triangles[shown & part])
+        if len(triangles):
+            materials = np.full(len(triangles), HAIR, np.uint8)
+            layers.append(Layer(positions, normals, attributes, triangles, materials, False))
+    return layers
 
 
 def _hairline(style: HairStyle, degrees: NDArray[np.floating]) -> Floats:

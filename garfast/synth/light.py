@@ -52,15 +52,15 @@ def sample_light(rng: np.random.Generator) -> Light:
     """Draw a lighting: overcast, indoors, flash, sun, studio, coloured lamps."""
     tint = np.exp(rng.normal(0, 0.05, 3))
     radiance = np.zeros((9, 3))
-    radiance[0] = rng.uniform(0.25, 0.9) * tint
+    radiance[0] = np.exp(rng.uniform(np.log(0.12), np.log(0.8))) * tint
     # Sky or ceiling above, floor below.
     _add_blob(radiance, np.array([0.0, 1.0, 0.0]), rng.uniform(-0.1, 0.4) * np.exp(rng.normal(0, 0.06, 3)))
     coloured = rng.random() < 0.12
     for _ in range(rng.integers(0, 4)):
-        colour = np.exp(rng.normal(0, 0.5 if coloured else 0.08, 3)) * rng.uniform(0.05, 0.4)
+        colour = np.exp(rng.normal(0, 0.5 if coloured else 0.08, 3)) * rng.uniform(0.05, 0.6)
         _add_blob(radiance, _direction(rng, front=0.2), colour)
     key = _direction(rng, front=0.5)
-    strength = 0.0 if rng.random() < 0.12 else float(rng.uniform(0.1, 1.5))
+    strength = 0.0 if rng.random() < 0.12 else float(rng.uniform(0.15, 1.9))
     key_colour = strength * np.exp(rng.normal(0, 0.35 if coloured else 0.07, 3))
     if rng.random() < 0.12:  # flash on the camera
         key = np.array([rng.normal(0, 0.08), rng.normal(0.08, 0.06), 1.0])

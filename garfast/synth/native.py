@@ -43,20 +43,21 @@ def num_attributes() -> int:
     return kernels().synth_attributes  # type: ignore[attr-defined,no-any-return]
 
 
-def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, count: int) -> Floats:
-    """The first ``count`` rows of ``mean + sum_k weights_k step_k basis_k``; the same bits every time.
+def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice) -> Floats:
+    """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k``; the same bits every time.
 
     Args:
         mean: [V, 3].
         basis: [K, V, 3].
         step, weights: [K]; rows of weight 0 cost nothing.
     """
-    out = np.empty((count, 3), np.float32)
+    start, stop, _ = rows.indices(len(mean))
+    out = np.empty((stop - start, 3), np.float32)
     _check(np.float32, mean, step, weights)
     _check(np.int16, basis)
     kernels().synth_blend(  # type: ignore[attr-defined]
-        mean.ctypes.data,
-        basis.ctypes.data,
+        mean.ctypes.data + 12 * start,
+        basis.ctypes.data + 6 * start,
         step.ctypes.data,
         weights.ctypes.data,
         out.ctypes.data,

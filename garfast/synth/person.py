@@ -152,13 +152,13 @@ def _skin(rng: np.random.Generator, person: Person) -> None:
         noise_x=rng.uniform(0, 12),
         noise_y=rng.uniform(0, 12),
         noise_z=rng.uniform(0, 12),
-        mottle=rng.uniform(0.02, 0.16),
-        redness=rng.uniform(0.02, 0.25) * (0.3 + fair),
-        blush=rng.uniform(0, 0.5) * (0.25 + fair),
+        mottle=rng.uniform(0.01, 0.09),
+        redness=rng.uniform(0.01, 0.12) * (0.3 + fair),
+        blush=rng.uniform(0, 0.55) * (0.25 + fair),
         freckles=rng.uniform(0.2, 1.0) if rng.random() < 0.22 else 0.0,
         freckle_size=rng.uniform(1.8, 3.2),
-        oil=rng.uniform(0.012, 0.055),
-        gloss=float(np.exp(rng.uniform(np.log(5), np.log(28)))),
+        oil=rng.uniform(0.015, 0.075),
+        gloss=float(np.exp(rng.uniform(np.log(6), np.log(40)))),
         bump=rng.uniform(0.02, 0.13) * (0.6 + 0.8 * age),
         wrinkles=rng.uniform(0.1, 0.6) * age if age > 0.4 else 0.0,
         bags=rng.uniform(0, 0.5) * (0.4 + age),
@@ -168,7 +168,7 @@ def _skin(rng: np.random.Generator, person: Person) -> None:
     )
     shade = rng.uniform(0.45, 0.85)
     person.set_colour("teeth", np.array([1.0, 0.93, 0.82 + rng.uniform(-0.1, 0.08)]) * shade)
-    person.set_colour("mouth", np.array([0.3, 0.085, 0.075]) * rng.uniform(0.5, 1.2))
+    person.set_colour("mouth", np.array([0.34, 0.1, 0.09]) * rng.uniform(0.6, 1.3))
     for k in range(3):
         present = rng.random() < 0.25
         # Moles sit on the cheeks, chin and forehead: a place in front, pushed onto the skin by the radius test.
@@ -247,7 +247,7 @@ def _beard(rng: np.random.Generator, person: Person, template: HeadTemplate) -> 
         area = np.maximum(np.clip(inside * chin * 1.5, 0, 1), moustache * (rng.random() < 0.7))
     else:
         area = inside
-    person.set_colour("beard", np.clip(person.hair * rng.uniform(0.45, 1.0), 0.005, 0.6))
+    person.set_colour("beard", np.clip(person.hair * rng.uniform(0.3, 0.85), 0.005, 0.5))
     stubble = rng.random() < 0.5
     person.parameters.update(
         stubble=rng.uniform(0.15, 0.6) if stubble else rng.uniform(0.3, 0.8),

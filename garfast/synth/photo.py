@@ -25,7 +25,7 @@ def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
         uint8 sRGB [H, W, 3].
     """
     height, width = linear.shape[:2]
-    exposure = np.exp(rng.normal(-0.1, 0.32 * faults))
+    exposure = np.exp(rng.normal(-0.12, 0.3 * faults))
     balance = np.exp(rng.normal(0, 0.06 * faults, 3)) if rng.random() < 0.8 else np.exp(rng.normal(0, 0.16 * faults, 3))
     image = linear * (exposure * balance).astype(np.float32)
     if rng.random() < 0.35 * faults:

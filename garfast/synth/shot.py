@@ -19,7 +19,10 @@ class Shot(NamedTuple):
 
     rotation: Floats  # [3, 3] model space to camera space
     translation: Floats  # [3] mm
-    camera: OrthographicCamera | PinholeCamera  # batch of 1
+    orthographic: bool
+    scale: float  # pixels per mm (orthographic) or focal length in pixels
+    offset: tuple[float, float]  # photo position of the camera-space origin, or the principal point, pixels
+    size: tuple[int, int]  # (H, W)
     pixel_mm: float  # size of a pixel at the face, mm
     angles: tuple[float, float, float]  # yaw, pitch, roll, radians
 
@@ -29,16 +32,30 @@ class Shot(NamedTuple):
 
     def project(self, points: NDArray[np.floating]) -> Floats:
         """Photo pixels [N, 2] of camera-space points [N, 3]."""
-        return self.camera.project(torch.from_numpy(np.ascontiguousarray(points, np.float32))[None])[0].numpy()
+        flat = points[:, :2] if self.orthographic else points[:, :2] / -points[:, 2:]
+        return (flat * np.array([self.scale, -self.scale]) + self.offset).astype(np.float32)
 
-    @property
-    def orthographic(self) -> bool:
-        """Whether the camera is scaled orthographic."""
-        return self.camera.projection == "orthographic"
+    def camera(self) -> OrthographicCamera | PinholeCamera:
+        """The camera as the rest of the project knows it, with a batch of 1."""
+        offset = torch.tensor([self.offset], dtype=torch.float32)
+        if self.orthographic:
+            return OrthographicCamera(torch.tensor([self.scale], dtype=torch.float32), offset, self.size)
+        return PinholeCamera(torch.full((1, 2), self.scale, dtype=torch.float32), offset, self.size)
 
     def ndc(self) -> Floats:
-        """[4] camera coefficients for the rasteriser."""
-        return np.ascontiguousarray(self.camera.ndc()[0].numpy(), np.float32)
+        """[4] camera coefficients for the rasteriser, as ``camera().ndc()`` gives them."""
+        height, width = self.size
+        scale = (2 * self.scale / width, 2 * self.scale / height)
+        return np.array([*scale, 2 * self.offset[0] / width - 1, 1 - 2 * self.offset[1] / height], np.float32)
+
+    def pose(self) -> Floats:
+        """[6] rotation as axis times angle, radians, and translation, mm."""
+        r = self.rotation.astype(np.float64)
+        axis = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+        sine = float(np.linalg.norm(axis))
+        # Heads turn by less than half a turn, where the sine of the angle vanishes only with the angle.
+        angle = float(np.arctan2(sine, np.trace(r) - 1))
+        return np.concatenate([axis * (angle / sine if sine > 1e-9 else 0.5), self.translation]).astype(np.float32)
 
 
 def rotation_matrix(yaw: float, pitch: float, roll: float) -> Floats:
@@ -71,6 +88,7 @@ def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, in
     side = min(height, width)
     scale = float(np.exp(rng.uniform(*np.log(config.face_scale))))
     turned = landmarks @ rotation.T
+    distance: float | None = None
     if rng.random() < config.perspective:
         distance = float(np.exp(rng.uniform(*np.log(config.distance))))
         middle = 0.5 * (turned.min(0) + turned.max(0))
@@ -81,7 +99,7 @@ def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, in
         flat = placed[:, :2] / -placed[:, 2:]
     else:
         translation = np.zeros(3, np.float32)
-        placed, distance = turned, 1.0
+        placed = turned
         flat = turned[:, :2]
     low, high = flat.min(0), flat.max(0)
     extent = float((high - low).max())
@@ -93,15 +111,10 @@ def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, in
     else:
         centre = 0.5 * np.array([width, height]) + np.clip(rng.normal(0, 0.5, 2), -1, 1) * config.centre_jitter * side
     offset = centre - focal * 0.5 * (low + high) * np.array([1, -1])
-    offset_tensor = torch.from_numpy(offset.astype(np.float32))[None]
-    camera: OrthographicCamera | PinholeCamera
-    if distance == 1.0 and not translation.any():
-        camera = OrthographicCamera(torch.tensor([focal], dtype=torch.float32), offset_tensor, size)
-        pixel = 1 / focal
-    else:
-        camera = PinholeCamera(torch.full((1, 2), focal, dtype=torch.float32), offset_tensor, size)
-        pixel = float(-placed[:, 2].mean()) / focal
-    return Shot(rotation, translation, camera, pixel, angles)
+    orthographic = distance is None
+    pixel = 1 / focal if orthographic else float(-placed[:, 2].mean()) / focal
+    place = (float(offset[0]), float(offset[1]))
+    return Shot(rotation, translation, orthographic, focal, place, size, pixel, angles)
 
 
 def _angle(rng: np.random.Generator, usual: float, tail: float, spread: float) -> float:

@@ -56,7 +56,7 @@ enum SynthMaterial : uint8_t { kSkin = 0, kEye = 1, kTeeth = 2, kMouth = 3, kHai
 //                       5 cover (signed mm inside the outline); 6 share of the way to the tip; 10 ambient openness
 //   solid               0-2 colour; 3 specular strength; 4 gloss exponent; 5-6 texture place (mm); 7 opacity;
 //                       8 how much of the pattern it takes; 10 ambient openness
-constexpr int kSynthAttributes = 13;
+constexpr int kSynthAttributes = 16;  // one cache line; the last three are spare
 
 struct SynthVisibilityParams {
   const float* positions;    // [V, 3] camera space

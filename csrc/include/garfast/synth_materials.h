@@ -96,8 +96,8 @@ struct Shader {
     blood += 0.5f * bag;
     melanin += 0.5f * bag;
     blood += 0.6f * bell(a[4], 2.0f);  // thin skin at the lid's edge
-    albedo = mul(albedo, {std::exp(-0.10f * blood - 0.45f * melanin), std::exp(-0.75f * blood - 0.75f * melanin),
-                          std::exp(-0.55f * blood - 0.95f * melanin)});
+    albedo = mul(albedo, {absorbed(0.10f * blood + 0.45f * melanin), absorbed(0.75f * blood + 0.75f * melanin),
+                          absorbed(0.55f * blood + 0.95f * melanin)});
     // Make-up: shade on the upper lid, a line along its edge.
     const float upper = 1.0f - lower;
     if (at(kSynth_shadow_strength) > 0.0f) {
@@ -179,10 +179,10 @@ struct Shader {
     const float edge = a[5] + at(kSynth_hair_ragged) * (strand + 0.8f * clump);
     const float opacity = ramp(-0.8f - 0.8f * pixel, 1.0f + 0.8f * pixel, edge);
     const Vec tone = mix(rgb(kSynth_hair_r), rgb(kSynth_hair_tip_r), clamp01(a[6] + 0.3f * clump));
-    const Vec albedo = tone * std::max(0.15f, 1.0f + 0.5f * strand + 0.45f * clump);
-    const float openness = a[10] * clamp01(0.8f + 0.45f * clump + 0.2f * strand);
+    const Vec albedo = tone * std::max(0.2f, 1.0f + 0.38f * strand + 0.28f * clump);
+    const float openness = a[10] * clamp01(0.85f + 0.35f * clump + 0.15f * strand);
     const Vec strand_direction = unit(Vec{a[2], a[3], a[4]} + n * (0.25f * strand + 0.2f * clump));
-    const Vec normal = unit(n + Vec{clump, strand, clump} * 0.12f);
+    const Vec normal = unit(n + Vec{clump, strand, clump} * 0.1f);
     return {albedo, normal,          at(kSynth_hair_gloss) * (1.0f + 0.9f * strand), 60.0f, 0.25f, openness, opacity,
             true,   strand_direction};
   }

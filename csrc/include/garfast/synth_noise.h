@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "garfast/isa.h"
 #include "garfast/vec3.h"
@@ -32,28 +33,42 @@ inline float falloff(float x) {
   return y * y;
 }
 
+// exp(-x) for small x of either sign, as (1 - x / 8)^8.
+inline float absorbed(float x) {
+  float y = 1.0f - x * 0.125f;
+  y = y > 0.0f ? y : 0.0f;
+  y *= y;
+  y *= y;
+  return y * y;
+}
+
 inline float bell(float x, float width) { return falloff(x * x / (width * width)); }
 
 inline Vec mix(Vec a, Vec b, float t) { return a + (b - a) * t; }
 inline Vec mul(Vec a, Vec b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
 inline Vec unit(Vec a) { return a * (1.0f / std::sqrt(dot(a, a) + 1e-12f)); }
 
+// Four channels at once; GCC and Clang turn these into one register on every instruction set.
+typedef float Float4 __attribute__((vector_size(16)));
+typedef int8_t Byte4 __attribute__((vector_size(4)));
+
 // Trilinear lookup in the [64, 64, 64, 4] bank; one unit of p is about one feature.
 inline Noise noise(const int8_t* bank, Vec p) {
-  constexpr float kCells = 5.0f;
+  constexpr float kCells = 5.0f, kScale = 1.0f / 127.0f;
   const float x = p.x * kCells, y = p.y * kCells, z = p.z * kCells;
   const float fx = std::floor(x), fy = std::floor(y), fz = std::floor(z);
   const float tx = x - fx, ty = y - fy, tz = z - fz;
-  const int ix = int(fx), iy = int(fy), iz = int(fz);
-  float sum[4] = {0, 0, 0, 0};
-  for (int corner = 0; corner < 8; ++corner) {
-    const int dx = corner & 1, dy = (corner >> 1) & 1, dz = corner >> 2;
-    const float w = (dx ? tx : 1 - tx) * (dy ? ty : 1 - ty) * (dz ? tz : 1 - tz);
-    const int8_t* texel = bank + 4 * ((((ix + dx) & 63) * 64 + ((iy + dy) & 63)) * 64 + ((iz + dz) & 63));
-    for (int k = 0; k < 4; ++k) sum[k] += w * float(texel[k]);
-  }
-  constexpr float kScale = 1.0f / 127.0f;
-  return {sum[0] * kScale, {sum[1] * kScale, sum[2] * kScale, sum[3] * kScale}};
+  const int x0 = int(fx) & 63, y0 = int(fy) & 63, z0 = int(fz) & 63;
+  const int x1 = (x0 + 1) & 63, y1 = (y0 + 1) & 63, z1 = (z0 + 1) & 63;
+  const auto texel = [bank](int ix, int iy, int iz) {
+    Byte4 bytes;
+    std::memcpy(&bytes, bank + 4 * ((ix * 64 + iy) * 64 + iz), sizeof bytes);
+    return __builtin_convertvector(bytes, Float4);
+  };
+  const auto edge = [&](int ix, int iy) { return texel(ix, iy, z0) * (1.0f - tz) + texel(ix, iy, z1) * tz; };
+  const auto side = [&](int ix) { return edge(ix, y0) * (1.0f - ty) + edge(ix, y1) * ty; };
+  const Float4 sum = (side(x0) * (1.0f - tx) + side(x1) * tx) * kScale;
+  return {sum[0], {sum[1], sum[2], sum[3]}};
 }
 
 // Irradiance of the light around for a unit normal: 9 coefficients per channel, already convolved with the cosine.
@@ -64,6 +79,16 @@ inline Vec irradiance(const float* sh, Vec n) {
   for (int k = 0; k < 9; ++k) e = e + Vec{sh[3 * k], sh[3 * k + 1], sh[3 * k + 2]} * basis[k];
   constexpr float kFloor = 0.01f;
   return {e.x > kFloor ? e.x : kFloor, e.y > kFloor ? e.y : kFloor, e.z > kFloor ? e.z : kFloor};
+}
+
+// The same up to order 1: enough for what a surface mirrors faintly.
+inline Vec reflected(const float* sh, Vec d) {
+  float e[3];
+  for (int c = 0; c < 3; ++c) {
+    const float value = sh[c] + sh[3 + c] * d.y + sh[6 + c] * d.z + sh[9 + c] * d.x;
+    e[c] = value > 0.0f ? value : 0.0f;
+  }
+  return {e[0], e[1], e[2]};
 }
 
 GARFAST_MATH_END
