@@ -14,6 +14,7 @@ from garfast.errors import GarfastError
 COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
+    "synth": ("garfast.cli.synth", "Write synthetic photographs of faces with known geometry."),
     "doctor": ("garfast.cli.doctor", "Report what is installed, what can run, and what to do about the rest."),
     "completion": ("garfast.cli.completion", "Print the completion script for a shell."),
 }

@@ -172,7 +172,7 @@ struct Shader {
 
   Surface hair(Vec n, const float* a) const {
     const float pixel = at(kSynth_pixel_mm);
-    const float wave = at(kSynth_hair_wave) * at_scale({a[0] * 0.2f, a[1], 0.0f}, 14.0f).value;
+    const float wave = at(kSynth_hair_wave) * at_scale({a[0] * 0.3f, a[1], 0.0f}, 26.0f).value;
     const float across = a[0] + wave;
     const float clump = strokes(across, a[1], at(kSynth_hair_clump), 90.0f);
     const float strand = strokes(across + 3.0f * clump, a[1], std::max(at(kSynth_hair_grain), 0.9f * pixel), 45.0f);
@@ -183,7 +183,7 @@ struct Shader {
     const float openness = a[10] * clamp01(0.85f + 0.35f * clump + 0.15f * strand);
     const Vec strand_direction = unit(Vec{a[2], a[3], a[4]} + n * (0.25f * strand + 0.2f * clump));
     const Vec normal = unit(n + Vec{clump, strand, clump} * 0.1f);
-    return {albedo, normal,          at(kSynth_hair_gloss) * (1.0f + 0.9f * strand), 60.0f, 0.25f, openness, opacity,
+    return {albedo, normal,          at(kSynth_hair_gloss) * (1.0f + 0.5f * strand), 60.0f, 0.25f, openness, opacity,
             true,   strand_direction};
   }
 
