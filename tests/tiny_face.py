@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -110,7 +111,7 @@ def make_scene(
     return TinyScene(photo, landmarks, vertices, pose, camera)
 
 
-def write_pts(path, landmarks: np.ndarray) -> None:
-    """Landmarks [68,2] in photo pixels with the top left pixel's centre at 0.5, as a .pts file."""
-    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in landmarks)
+def write_pts(path: Path, landmarks: np.ndarray) -> None:
+    """Landmarks [68,2] in photo pixels as an iBUG .pts file, in which the top left pixel's centre is (1, 1)."""
+    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in landmarks + 0.5)
     path.write_text(f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n")

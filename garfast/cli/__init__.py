@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import click
 
 from garfast import __version__
-from garfast.errors import GarfastError
+from garfast.errors import GarfastError, GarfastWarning
 
 # command name -> (module that defines `command`, one line for `garfast --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("garfast.cli.fit", "Fit 3D faces to photographs."),
     "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
     "synth": ("garfast.cli.synth", "Write synthetic photographs of faces with known geometry."),
@@ -37,10 +39,27 @@ class _Cli(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except GarfastError as error:
-            raise click.ClickException(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except GarfastError as error:
+                raise click.ClickException(str(error)) from error
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own warnings are sentences for users; where in the code they arose says nothing to them."""
+    if issubclass(category, GarfastWarning):
+        click.echo(f"Warning: {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})

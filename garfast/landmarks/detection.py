@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from garfast.errors import ArgumentError, LandmarkError, NoFaceError
 
 NUM_LANDMARKS = 68
+
+T = TypeVar("T")
 
 #: For each of the 68 iBUG landmarks the index of its mirror image, [68] int64: flip a photo of width W with
 #: ``landmarks = (W, 0) + (-1, 1) * landmarks[IBUG_FLIP]``.
@@ -66,11 +68,11 @@ def by_size(detections: Sequence[Detection]) -> list[Detection]:
     return sorted(detections, key=lambda detection: -detection.size)
 
 
-def select_faces(detections: Sequence[Detection], face: int | str = "largest") -> list[Detection]:
+def select_faces(detections: Sequence[T], face: int | str = "largest") -> list[T]:
     """Those faces of a photo that were asked for.
 
     Args:
-        detections: largest first, as :func:`garfast.landmarks.detect` returns them.
+        detections: largest first, as :func:`garfast.landmarks.detect` returns them; or anything else of the faces.
         face: 'largest', 'all', or a number from 1 (the largest), also as text.
 
     Raises:

@@ -1,0 +1,199 @@
+"""Many photographs: which files, which output folders, what is done already, what failed."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from garfast.errors import GarfastError, ImageFileError, OutputError, ParametersFileError
+from garfast.fit.output import save_result
+from garfast.fit.pipeline import Fitter, file_digest
+from garfast.fit.result import FitResult
+from garfast.io.images import IMAGE_SUFFIXES, read_image
+from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
+from garfast.landmarks import select_faces
+
+MOST_FACES = 10_000
+
+
+@dataclass
+class BatchReport:
+    """What became of each photograph.
+
+    Attributes:
+        written: folders written, with their photographs.
+        skipped: photographs whose fits were there already.
+        failed: photographs and the sentence that says why.
+    """
+
+    written: list[tuple[Path, Path]] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The photographs that files, folders and patterns mean, in order and each only once.
+
+    A folder stands for the image files directly in it, by name. What is neither a file nor a folder is taken as a
+    pattern (``*``, ``?``, ``[...]``, ``**``) if it has such characters, else as a file, which then fails on reading.
+
+    Raises:
+        ImageFileError: a folder or a pattern without an image.
+    """
+    found: dict[Path, Path] = {}
+    for entry in inputs:
+        path = Path(entry)
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if _is_image(p))
+            if not files:
+                raise ImageFileError(
+                    f"there is no image in the folder {path}: expected files such as {', '.join(IMAGE_SUFFIXES[:6])}"
+                )
+        elif not path.exists() and glob.has_magic(os.fspath(entry)):
+            files = sorted(p for p in map(Path, glob.glob(os.fspath(entry), recursive=True)) if _is_image(p))
+            if not files:
+                raise ImageFileError(f"no image matches the pattern {entry}: check it, and quote it from the shell")
+        else:
+            files = [path]
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def output_names(images: Sequence[Path]) -> list[str]:
+    """A folder name for each photograph: its name without suffix; where several share that, something longer."""
+    names = [image.stem for image in images]
+    for longer in (
+        lambda image: image.name.replace(".", "-"),
+        lambda image: f"{image.resolve().parent.name}-{image.stem}",
+        lambda image: f"{image.resolve().parent.name}-{image.name.replace('.', '-')}",
+    ):
+        shared = _shared(names)
+        names = [longer(image) if name in shared else name for image, name in zip(images, names, strict=True)]
+    shared, seen = _shared(names), Counter[str]()
+    for index, name in enumerate(names):
+        if name in shared:
+            seen[name] += 1
+            names[index] = f"{name}-{seen[name]}"
+    return names
+
+
+def face_folder(folder: Path, face: int) -> Path:
+    """Where face number ``face`` of a photograph goes whose largest face goes to ``folder``."""
+    return folder if face == 1 else folder.with_name(f"{folder.name}-face{face}")
+
+
+def fit_images(
+    images: Sequence[Path],
+    output: Path,
+    make_fitter: Callable[[], Fitter],
+    *,
+    face: int | str = "all",
+    overwrite: bool = False,
+    progress: bool = True,
+    tell: Callable[[str], None] = print,
+    done: Callable[[FitResult, Path], None] | None = None,
+) -> BatchReport:
+    """Fit photographs into folders of ``output``; a failure of one does not stop the others.
+
+    A photograph is skipped if the folders of all its wanted faces are there and were made from the same file.
+
+    Args:
+        images: files, as `find_images` gives them.
+        make_fitter: makes the `Fitter`; called only if there is something to do.
+        face: 'all', 'largest' or a number from 1, the largest.
+        overwrite: fit again, and replace what earlier fits wrote.
+        progress: whether to show a bar when there are several photographs and a terminal to show it on.
+        tell: prints one line.
+        done: called with each result and its folder after writing.
+
+    Raises:
+        ArgumentError: ``face`` is no such thing.
+        OutputError: ``output`` is a file.
+        GarfastError: whatever making the fitter raises, such as an unknown model.
+    """
+    from tqdm import tqdm
+
+    select_faces(range(1, MOST_FACES + 1), face)  # says what is wrong before any work is done
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"the output {output} is a file: choose a folder")
+    report = BatchReport()
+
+    def fail(image: Path, error: GarfastError) -> None:
+        report.failed.append((image, str(error)))
+        tell(f"{image}: {error}")
+
+    todo = []
+    for image, name in zip(images, output_names(images), strict=True):
+        try:
+            if not overwrite and _is_done(image, output / name, face):
+                report.skipped.append(image)
+                tell(f"{image}: done already in {output / name} (--overwrite to fit it again)")
+            else:
+                todo.append((image, output / name))
+        except GarfastError as error:
+            fail(image, error)
+    if not todo:
+        return report
+    ready = make_fitter()
+    for image, folder in tqdm(todo, unit="photo", disable=None if progress and len(todo) > 1 else True):
+        try:
+            photo = read_image(image)
+            detections = ready.detect(photo, image)
+            for index in select_faces(range(1, len(detections) + 1), face):
+                target = face_folder(folder, index)
+                if not overwrite and _earlier_fit(image, target) is not None:
+                    continue
+                result = ready.fit(photo, detections[index - 1], source=image, index=index, count=len(detections))
+                save_result(result, target, overwrite=overwrite)
+                report.written.append((image, target))
+                if done is not None:
+                    done(result, target)
+        except GarfastError as error:
+            fail(image, error)
+        except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
+            fail(image, GarfastError(f"an unexpected {type(error).__name__} ({error}): please report it"))
+    return report
+
+
+def _is_done(image: Path, folder: Path, face: int | str) -> bool:
+    if face != "all":
+        (number,) = (1,) if face == "largest" else (int(face),)
+        return _earlier_fit(image, face_folder(folder, number)) is not None
+    first = _earlier_fit(image, folder)
+    if first is None:
+        return False
+    count = int(first.info.get("face", {}).get("count", 1))
+    return all(_earlier_fit(image, face_folder(folder, number)) is not None for number in range(2, count + 1))
+
+
+def _earlier_fit(image: Path, folder: Path) -> FitParameters | None:
+    """The parameters in a folder if a fit of this very file wrote it, None if there is no fit.
+
+    Raises:
+        OutputError: the folder holds the fit of another photograph.
+    """
+    if not (folder / FILE_NAME).is_file():
+        return None
+    try:
+        parameters = load_parameters(folder)
+    except ParametersFileError:
+        return None
+    if image.is_file() and parameters.info.get("image", {}).get("sha256") != file_digest(image):
+        raise OutputError(
+            f"{folder} holds the fit of another photograph or of an earlier state of this one: choose another output "
+            "folder, or --overwrite"
+        )
+    return parameters
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _shared(names: Sequence[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}

@@ -1,0 +1,105 @@
+"""Which colours of a photograph belong to the person, and what hidden places look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+# Regions of a model that have a say here; 'behind' (the ears) and 'above' (the brows) are made for every model.
+COLOUR_REGIONS = ("skin", "neck", "scalp", "lips", "brows", "eyeballs", "teeth", "tongue", "mouth_socket")
+_NO_FACE_SKIN = ("behind", *COLOUR_REGIONS[1:])
+
+# What a hidden place of a region looks like; all else looks like the face's skin.
+_REGION_COLOURS = {
+    "eyeballs": (0.86, 0.83, 0.80),
+    "teeth": (0.86, 0.82, 0.75),
+    "tongue": (0.62, 0.35, 0.34),
+    "mouth_socket": (0.36, 0.16, 0.16),
+}
+_SKIN = (0.72, 0.56, 0.48)
+
+# Expectations are far weaker than anything seen: they show where there is nothing else to go by. On the scalp and the
+# neck, whose hidden parts are large, they take over within some 50 texels.
+_CERTAINTY, _REGION_CERTAINTY = 1e-6, 4e-4
+
+# Squared distances from typical colours, in standard deviations: accepted up to the first, refused from the second on.
+# A refusal has to be complete: filling spreads whatever weight is left.
+_ACCEPTED = (9.0, 16.0)
+_FEWEST = 100
+
+
+def plausible(regions: Mapping[str, Tensor], colour: Tensor, weight: Tensor, rim: Tensor) -> Tensor:
+    """1 [1,T,T], lower where a colour is not that of the person.
+
+    On the neck, behind the ears and along the outline below the brows, where meshes reach over collars, hair and
+    backgrounds, colours must be like those of the face; on the scalp, like those of the scalp above the brows.
+
+    Args:
+        regions: masks [1,T,T] by name, in texture space.
+        colour: [3,T,T], 0..1.
+        weight: [1,T,T], how well the photograph shows each texel.
+        rim: [1,T,T], 1 near the face's outline in the photograph to 0 well inside.
+    """
+    result = torch.ones_like(weight)
+    scalp = regions.get("scalp", torch.zeros_like(weight))
+    beyond = torch.maximum(
+        regions.get("neck", torch.zeros_like(weight)), regions.get("behind", torch.zeros_like(weight))
+    )
+    for place, typical in ((beyond * (1 - scalp), _face_skin(regions, weight)), (scalp, scalp)):
+        seen = (weight[0] > 0.5) & (typical[0] > 0.5)
+        if int(seen.sum()) < _FEWEST:
+            continue
+        sample = colour[:, seen].T
+        distance = _mahalanobis(sample, sample)
+        # Without highlights, nostrils, stray hair, and what is behind a head smaller than its mesh.
+        sample = sample[distance <= distance.quantile(0.8)]
+        unlike = _mahalanobis(colour.reshape(3, -1).T, sample).view_as(weight)
+        accepted, refused = _ACCEPTED
+        result = result * (1 - place * ((unlike - accepted) / (refused - accepted)).clamp(0, 1))
+    return result
+
+
+def expected(regions: Mapping[str, Tensor], islands: Tensor, colour: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What texels look like [3,T,T] if nothing says otherwise, and how certain that is, [1,T,T] in 0..1.
+
+    Args:
+        regions, colour, weight: as for `plausible`.
+        islands: int64 [T,T], -1 outside the texture's islands.
+    """
+
+    def seen_colour(mask: Tensor, quantile: float = 0.5) -> Tensor | None:
+        seen = (weight[0] > 0.5) & (mask[0] > 0.5)
+        return colour[:, seen].quantile(quantile, dim=1).view(3, 1, 1) if int(seen.sum()) >= _FEWEST else None
+
+    # What is hidden, such as the ears, mostly gets less light than the middle of the face.
+    skin = seen_colour(_face_skin(regions, weight), 0.3)
+    look = (colour.new_tensor(_SKIN).view(3, 1, 1) if skin is None else skin).expand_as(colour)
+    inside = (islands >= 0).to(weight)[None]
+    certainty = _CERTAINTY * inside
+    for name, region_colour in _REGION_COLOURS.items():
+        if name in regions:
+            look = look + regions[name] * (look.new_tensor(region_colour).view(3, 1, 1) - look)
+    for name in ("neck", "scalp"):
+        own = seen_colour(regions[name]) if name in regions else None
+        if own is not None:
+            look = look + regions[name] * (own - look)
+            certainty = torch.maximum(certainty, _REGION_CERTAINTY * regions[name] * inside)
+    return look, certainty
+
+
+def _face_skin(regions: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """How much a texel belongs to the skin of the face itself, [1,T,T] in 0..1."""
+    skin = regions.get("skin", torch.ones_like(like))
+    for name in _NO_FACE_SKIN:
+        if name in regions:
+            skin = skin * (1 - regions[name])
+    return skin
+
+
+def _mahalanobis(points: Tensor, sample: Tensor) -> Tensor:
+    """Squared distances [N] of points [N,3] from a sample [M,3] in its own standard deviations."""
+    spread = torch.cov(sample.T) + 1e-4 * torch.eye(3, dtype=sample.dtype, device=sample.device)
+    away = points - sample.mean(0)
+    return (away @ torch.linalg.inv(spread) * away).sum(1)

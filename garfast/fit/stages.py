@@ -1,0 +1,158 @@
+"""The stages of a fit. Each reads and extends one state; what comes later goes between those that are there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from garfast.errors import ArgumentError
+from garfast.fit.pictures import picture_size
+from garfast.fit.rendering import Box, rasterize_crop
+from garfast.fit.result import StageRecord
+from garfast.fit.texture import TEXTURE_SIZE, sample_texture
+from garfast.landmarks import Detection
+from garfast.morphable import Camera, MorphableModel, Pose
+
+
+@dataclass(eq=False)
+class FitState:
+    """What is known so far about one face. Tensors are on the model's device and have a batch of 1.
+
+    A stage that improves ``shape``, ``exp``, ``pose`` or ``camera`` just replaces them; `geometry` and `appearance`
+    come after it and turn them into meshes and pictures.
+
+    Attributes:
+        image: uint8 [H,W,3].
+        detection: the landmarks to fit.
+        model: the morphable model.
+        shape: [1,S]; exp: [1,E]; standard deviations.
+        pose: model space to camera space.
+        camera: photo pixels.
+        contour_vertices: [1,17] int64, the vertices that the jaw landmarks mean in this pose.
+        converged: whether the landmark fit converged.
+        landmarks_fitted: [1,68,2] photo pixels.
+        vertices: [1,V,3] model space, mm; vertices_camera: [1,V,3] camera space, mm.
+        normals: [h,w,3] float32 and mask [h,w] bool, the normal map in the photograph's view.
+        texture: uint8 [T,T,3].
+        records: of the stages that ran.
+    """
+
+    image: np.ndarray
+    detection: Detection
+    model: MorphableModel
+    shape: Tensor | None = None
+    exp: Tensor | None = None
+    pose: Pose | None = None
+    camera: Camera | None = None
+    contour_vertices: Tensor | None = None
+    converged: bool = False
+    landmarks_fitted: Tensor | None = None
+    vertices: Tensor | None = None
+    vertices_camera: Tensor | None = None
+    normals: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    texture: np.ndarray | None = None
+    records: list[StageRecord] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a fit: a name for reports, and a function that changes the state and returns its losses by name."""
+
+    name: str
+    run: Callable[[FitState], dict[str, Any]]
+
+
+T = TypeVar("T")
+
+
+def known(value: T | None, name: str) -> T:
+    """A value of the state that a stage needs.
+
+    Raises:
+        ArgumentError: no stage before has set it.
+    """
+    if value is None:
+        raise ArgumentError(f"no stage of the fit sets '{name}': see garfast.fit.pipeline.default_stages")
+    return value
+
+
+def run_stages(state: FitState, stages: Sequence[Stage]) -> FitState:
+    """Run stages in order, noting time and losses of each."""
+    for stage in stages:
+        start = time.perf_counter()
+        losses = stage.run(state)
+        state.records.append(StageRecord(stage.name, round(time.perf_counter() - start, 4), losses))
+    return state
+
+
+def landmark_stage(projection: str = "orthographic") -> Stage:
+    """Shape, expression, pose and camera from 68 landmarks (equation 12)."""
+
+    def run(state: FitState) -> dict[str, Any]:
+        from garfast.fit.landmark_config import LandmarkFitConfig
+        from garfast.fit.landmarks_fit import fit_landmarks
+
+        device = state.model.device
+        landmarks = torch.as_tensor(np.asarray(state.detection.landmarks), dtype=torch.float32, device=device)
+        scores = torch.as_tensor(np.asarray(state.detection.landmarks_score), dtype=torch.float32, device=device)
+        height, width = state.image.shape[:2]
+        fitted = fit_landmarks(
+            state.model,
+            landmarks[None],
+            (height, width),
+            weights=scores[None],
+            projection=projection,
+            config=LandmarkFitConfig(contour=state.detection.contour),
+        )
+        state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
+        state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
+        return {
+            "residual": float(fitted.residuals[0].nanmean()),
+            "nme": float(fitted.nme[0]),
+            "iterations": int(torch.as_tensor(fitted.iterations).reshape(-1)[0]),
+        }
+
+    return Stage("landmarks", run)
+
+
+def geometry_stage() -> Stage:
+    """Vertices, fitted landmarks and the normal map of what the stages before found."""
+
+    @torch.no_grad()
+    def run(state: FitState) -> dict[str, Any]:
+        model = state.model
+        camera = cast("Camera", known(state.camera, "camera"))
+        state.vertices = model.evaluate(known(state.shape, "shape"), known(state.exp, "exp"))
+        state.vertices_camera = known(state.pose, "pose").apply(state.vertices)
+        points = model.landmarks(state.vertices_camera)
+        if state.contour_vertices is not None:
+            points = torch.cat([state.vertices_camera[:, state.contour_vertices[0]], points[:, 17:]], 1)
+        state.landmarks_fitted = camera.project(points)
+        height, width = state.image.shape[:2]
+        output = rasterize_crop(
+            state.vertices_camera, model, camera, Box(0.0, 0.0, width, height), picture_size(height, width)
+        )
+        state.normals = output.normals[0].permute(1, 2, 0).contiguous().cpu().numpy()
+        state.mask = (output.mask[0, 0] > 0.5).cpu().numpy()
+        return {}
+
+    return Stage("geometry", run)
+
+
+def texture_stage(size: int = TEXTURE_SIZE) -> Stage:
+    """The texture, sampled from the photograph."""
+
+    def run(state: FitState) -> dict[str, Any]:
+        vertices = known(state.vertices_camera, "vertices_camera")
+        camera = cast("Camera", known(state.camera, "camera"))
+        state.texture = sample_texture(state.image, vertices[0], state.model, camera, size=size)
+        return {}
+
+    return Stage("texture", run)
