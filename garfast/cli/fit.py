@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from garfast.errors import ImageFileError
+from garfast.errors import GarfastError, ImageFileError
 
 if TYPE_CHECKING:
     from garfast.fit.result import FitResult
@@ -86,6 +86,8 @@ def command(
     if len(photographs) > 1:
         click.echo(f"{len(report.written)} faces fitted, {len(report.skipped)} photographs skipped as done.")
     if report.failed:
+        if len(photographs) == 1:
+            raise GarfastError(report.failed[0][1])
         failed = len(report.failed)
         click.echo(f"Error: {failed} of {len(photographs)} photographs failed:", err=True)
         for image, sentence in report.failed:

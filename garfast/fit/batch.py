@@ -108,7 +108,7 @@ def fit_images(
         face: 'all', 'largest' or a number from 1, the largest.
         overwrite: fit again, and replace what earlier fits wrote.
         progress: whether to show a bar when there are several photographs and a terminal to show it on.
-        tell: prints one line.
+        tell: prints one line, on what is skipped, and with several photographs on what failed.
         done: called with each result and its folder after writing.
 
     Raises:
@@ -125,7 +125,8 @@ def fit_images(
 
     def fail(image: Path, error: GarfastError) -> None:
         report.failed.append((image, str(error)))
-        tell(f"{image}: {error}")
+        if len(images) > 1:
+            tell(f"{image}: {error}")
 
     todo = []
     for image, name in zip(images, output_names(images), strict=True):

@@ -90,6 +90,6 @@ def select_faces(detections: Sequence[T], face: int | str = "largest") -> list[T
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ArgumentError(f"the face to use must be 'largest', 'all' or a number from 1, got {face!r}")
     if int(text) > len(detections):
-        found = "one face" if len(detections) == 1 else f"{len(detections)} faces"
-        raise LandmarkError(f"face {text} was asked for, but {found} were found: give a number from 1, or 'all'")
+        found = "one face was" if len(detections) == 1 else f"{len(detections)} faces were"
+        raise LandmarkError(f"face {text} was asked for, but {found} found: give a number from 1, or 'all'")
     return [detections[int(text) - 1]]
