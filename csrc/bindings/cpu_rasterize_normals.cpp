@@ -25,7 +25,7 @@ using Sizes = std::vector<int64_t>;
 
 template <typename T>
 constexpr auto forward_of =
-    &forward<T, P, P, P, P, P, P, P, P, P, P, Sizes, int64_t, int64_t, int64_t, bool, bool, double>;
+    &forward<T, P, P, P, P, P, P, P, P, P, P, P, Sizes, int64_t, int64_t, int64_t, bool, bool, double>;
 template <typename T>
 constexpr auto backward_of =
     &backward<T, P, P, P, P, P, P, P, P, P, P, P, P, P, P, P, Sizes, int64_t, int64_t, int64_t, bool, bool, double>;

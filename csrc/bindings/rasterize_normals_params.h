@@ -27,8 +27,9 @@ template <typename T>
 RasterizeParams<T> rasterize_params(std::uintptr_t vertices, std::uintptr_t triangles, std::uintptr_t camera,
                                     std::uintptr_t vertex_normals, std::uintptr_t normals, std::uintptr_t mask,
                                     std::uintptr_t ids, std::uintptr_t barycentrics, std::uintptr_t depth,
-                                    std::uintptr_t screen, const std::vector<int64_t>& sizes, int64_t batch,
-                                    int64_t num_vertices, int64_t num_triangles, bool pinhole, bool cull, double near) {
+                                    std::uintptr_t screen, std::uintptr_t keys, const std::vector<int64_t>& sizes,
+                                    int64_t batch, int64_t num_vertices, int64_t num_triangles, bool pinhole, bool cull,
+                                    double near) {
   return {in<T>(vertices),
           in<int32_t>(triangles),
           in<T>(camera),
@@ -39,6 +40,7 @@ RasterizeParams<T> rasterize_params(std::uintptr_t vertices, std::uintptr_t tria
           out<T>(barycentrics),
           out<T>(depth),
           out<RasterVertex<T>>(screen),
+          out<unsigned long long>(keys),
           raster_levels(sizes),
           batch,
           num_vertices,

@@ -71,7 +71,7 @@ def rasterize_normals(
 
     Args:
         vertices: [B, V, 3] in camera space (x right, y up, the camera looks along -z), any unit; float32 or float64
-            (float16 and bfloat16 are computed in float32).
+            (float16 and bfloat16 are computed in float32; CUDA tensors in float64 by the reference).
         triangles: [F, 3] int32 or int64, counter-clockwise seen from outside.
         camera: [B, 4] or [4], independent of the resolution: (sx, sy, tx, ty) or (fx, fy, cx, cy) as above; the
             cameras of ``garfast.morphable`` give it with ``.ndc()``.
@@ -109,6 +109,10 @@ def rasterize_normals(
     sizes, single = _sizes(resolutions)
     backend = _dispatch.resolve(_OP, impl, vertices.device.type)
     dtype = torch.float32 if vertices.dtype in (torch.float16, torch.bfloat16) else vertices.dtype
+    if backend == "cuda" and dtype == torch.float64:
+        if impl == "cuda":
+            raise ArgumentError(f"{_OP}: impl='cuda' computes in float32: convert the vertices or use impl='reference'")
+        backend = "reference"
     mesh = vertices.to(dtype)
     cameras = camera.to(dtype).expand(batch, 4)
     if normals is None:
@@ -252,12 +256,13 @@ def _forward(
     _dispatch.check_indices(_OP, "triangles", triangles, count)
     images = _forward_fake(vertices, triangles, camera, normals, offsets, corners, sizes, pinhole, cull, near, impl)
     screen = vertices.new_empty(batch, count, 8)
+    keys = vertices.new_empty(_pixels(batch, sizes), dtype=torch.int64) if impl == "cuda" else None
     _dispatch.call_native(
         impl,
         f"rasterize_normals_forward_{_dispatch.dtype_suffix(vertices.dtype)}",
         vertices,
-        *(vertices.contiguous(), triangles.contiguous(), camera.contiguous(), normals.contiguous(), *images, screen),
-        *(list(sizes), batch, count, triangles.shape[0], pinhole, cull, near),
+        *(vertices.contiguous(), triangles.contiguous(), camera.contiguous(), normals.contiguous(), *images),
+        *(screen, keys, list(sizes), batch, count, triangles.shape[0], pinhole, cull, near),
     )
     return images
 

@@ -18,13 +18,6 @@ from garfast.errors import ArgumentError, BackendUnavailableError, SecondDerivat
 from garfast.ops import RasterOutput, VertexAdjacency, interpolate, rasterize_normals, vertex_normals
 from tests.ops.conftest import grid_mesh
 
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """The ways to run the operator."""
-    return request.param
-
-
 FULL_VIEW = torch.tensor([1.0, 1.0, 0.0, 0.0])
 PROJECTIONS = ["orthographic", "pinhole"]
 
@@ -298,6 +291,8 @@ def weighted_sum(outputs: list[RasterOutput], seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
 def test_gradient_against_finite_differences(impl, device, projection):
+    if impl == "cuda":
+        pytest.skip("the CUDA kernel computes in float32; it is compared with the reference")
     camera, move = camera_for(projection, torch.float64)
     vertices, triangles = grid_mesh(4, 3, dtype=torch.float64)
     vertices = torch.stack([vertices, 0.7 * vertices]) + move

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "garfast/noise_bias_act.h"
+#include "garfast/rasterize_normals.h"
 #include "garfast/upfirdn2d.h"
 #include "garfast/vertex_normals.h"
 
@@ -25,6 +26,8 @@ void upfirdn2d(const Upfirdn2dParams<double>& p, cudaStream_t stream);
 void upfirdn2d(const Upfirdn2dParams<Half>& p, cudaStream_t stream);
 void upfirdn2d(const Upfirdn2dParams<BFloat16>& p, cudaStream_t stream);
 
+void rasterize_normals_forward(const RasterizeParams<float>& p, cudaStream_t stream);
+void rasterize_normals_backward(const RasterizeBackwardParams<float>& p, cudaStream_t stream);
 void vertex_normals_forward(const VertexNormalsParams<float>& p, cudaStream_t stream);
 void vertex_normals_forward(const VertexNormalsParams<double>& p, cudaStream_t stream);
 void vertex_normals_backward(const VertexNormalsBackwardParams<float>& p, cudaStream_t stream);

@@ -59,6 +59,7 @@ struct RasterizeParams {
   T* barycentrics;           // flat, 3 channels, out
   T* depth;                  // flat, 1 channel, out
   RasterVertex<T>* screen;   // [B, V] scratch
+  unsigned long long* keys;  // flat, 1 channel, scratch of the CUDA kernel
   RasterLevels levels;
   int64_t batch, num_vertices, num_triangles;
   bool pinhole, cull;
@@ -235,6 +236,26 @@ GARFAST_HD bool owns_edge(T u1, T v1, T u2, T v2) {
   return v2 > v1 || (v2 == v1 && u2 < u1);
 }
 
+template <typename T>
+GARFAST_HD void owned_edges(const PixelTriangle<T>& t, bool* owned) {
+  for (int k = 0; k < 3; ++k) {
+    const int a = k == 2 ? 0 : k + 1, b = k == 0 ? 2 : k - 1;
+    owned[k] = owns_edge(t.u[a], t.v[a], t.u[b], t.v[b]);
+  }
+}
+
+// A number that is smaller for the nearer point and, of equally near ones, for the lower triangle. No pixel is seen:
+// all bits are set, which reads as triangle -1.
+GARFAST_HD unsigned long long raster_key(float depth, int32_t triangle) {
+  union {
+    float value;
+    uint32_t bits;
+  } number{depth + 0.0f};  // -0 becomes 0
+  const uint32_t ordered = number.bits ^ (number.bits >> 31 ? 0xffffffffu : 0x80000000u);
+  return (unsigned long long)(ordered) << 32 | uint32_t(triangle);
+}
+GARFAST_HD int32_t raster_key_triangle(unsigned long long key) { return int32_t(uint32_t(key)); }
+
 // e_k, q_k and 1 / (q_0 + q_1 + q_2) at a point.
 template <typename V>
 struct RasterSample {
@@ -298,6 +319,48 @@ GARFAST_HD void pixel_backward(const PixelTriangle<V>& t, const RasterSample<V>&
     const V gv = ge[k2] * s.ru[k1] - ge[k1] * s.ru[k2];
     out[k].x += gu * half_width;
     out[k].y -= gv * half_height;
+  }
+}
+
+// Adds to `sum` what flows back to a triangle's corners from its own pixels: every `step`th one of each box, from the
+// `first`th on.
+template <typename T>
+GARFAST_HD void triangle_backward(const RasterizeBackwardParams<T>& p, int64_t b, int32_t triangle, int first, int step,
+                                  RasterCornerGrad<T>* sum) {
+  const RasterVertex<T>* screen = p.screen + b * p.num_vertices;
+  const int32_t* corners = p.triangles + 3 * int64_t(triangle);
+  const RasterVertex<T>&v0 = screen[corners[0]], &v1 = screen[corners[1]], &v2 = screen[corners[2]];
+  const T area = screen_area(v0.x, v0.y, v1.x, v1.y, v2.x, v2.y);
+  if (!(area > T(0) || (!p.cull && area < T(0)))) return;
+  T vertex_normals[3][3];
+  for (int k = 0; k < 3; ++k)
+    for (int c = 0; c < 3; ++c) vertex_normals[k][c] = screen[corners[k]].normal[c];
+  for (int level = 0; level < p.levels.count; ++level) {
+    const int32_t width = p.levels.width[level], height = p.levels.height[level];
+    const T half_width = T(width) * T(0.5), half_height = T(height) * T(0.5);
+    const PixelTriangle<T> t = pixel_triangle(screen, corners, half_width, half_height);
+    const PixelBox box = pixel_box(t, width, height);
+    if (box.left > box.right || box.top > box.bottom) continue;
+    const int64_t plane = int64_t(height) * width, start = p.batch * p.levels.start[level] + b * plane;
+    const int64_t columns = box.right - box.left + 1, count = columns * (box.bottom - box.top + 1);
+    for (int64_t i = first; i < count; i += step) {
+      const int32_t row = box.top + int32_t(i / columns), column = box.left + int32_t(i % columns);
+      const int64_t pixel = start + int64_t(row) * width + column, pixel3 = pixel + 2 * start;
+      if (p.ids[pixel] != triangle) continue;
+      RasterSample<T> s;
+      edge_functions(t, T(column) + T(0.5), T(row) + T(0.5), s);
+      perspective_weights(t, T(1), s);
+      T m[3], gn[3], gb[3], squared = T(0);
+      for (int c = 0; c < 3; ++c) {
+        m[c] =
+            (s.q[0] * vertex_normals[0][c] + s.q[1] * vertex_normals[1][c] + s.q[2] * vertex_normals[2][c]) * s.inverse;
+        squared += m[c] * m[c];
+        gn[c] = p.grad_normals ? p.grad_normals[pixel3 + c * plane] : T(0);
+        gb[c] = p.grad_barycentrics ? p.grad_barycentrics[pixel3 + c * plane] : T(0);
+      }
+      pixel_backward(t, s, vertex_normals, m, squared > T(0) ? T(1) / std::sqrt(squared) : T(0), gn, gb,
+                     p.grad_depth ? p.grad_depth[pixel] : T(0), half_width, half_height, p.pinhole, sum);
+    }
   }
 }
 
