@@ -93,7 +93,8 @@ class SyntheticFaces:
         """One photograph and its truth, as numpy arrays.
 
         Returns:
-            ``image`` uint8 [H, W, 3] sRGB; ``normal_map`` float32 [3, H, W] unit, camera space, 0 off the head, and
+            ``image`` uint8 [H, W, 3] sRGB; ``coverage`` uint8 [H, W] how much of a pixel the person (with hair, clothes
+            and things) takes, 255 all of it; ``normal_map`` float32 [3, H, W] unit, camera space, 0 off the head, and
             ``mask`` uint8 [H, W] of the model's mesh, whether hair and things hide it or not (with
             ``config.normals``); ``landmarks68`` float32 [68, 2] photo pixels of the model's own landmarks (the
             3D-consistent flavour); ``landmarks68_contour`` [68, 2] the same with the jaw on the visible outline;
@@ -171,9 +172,10 @@ class _Painter:
         frame = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
         pixels = shot.project(points)
-        photo = self._photograph(rng, frame, light)
+        photo, coverage = self._photograph(rng, frame, light)
         out: dict[str, Any] = {
             "image": photo,
+            "coverage": coverage,
             "landmarks68": pixels,
             "landmarks68_contour": contour_landmarks(template, shot, head.positions, pixels),
             "landmarks68_3d": points,
@@ -243,7 +245,7 @@ class _Painter:
             shade(layer, seen, packed, ambient, depth, frame)
         return frame
 
-    def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> NDArray[np.uint8]:
+    def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         fine = frame.colour
         colour = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
         colour *= np.float32(0.25)
@@ -252,4 +254,5 @@ class _Painter:
         metered = float(colour[..., :3].sum()) / max(3 * float(colour[..., 3].sum()), 1.0) * light.exposure
         exposure = light.exposure * (_MIDDLE_GRAY / max(metered, 0.02)) ** 0.45
         picture = colour[..., :3] * np.float32(exposure) + behind * (1 - colour[..., 3:])
-        return develop(rng["photo"], picture, self.config.photo_faults)
+        coverage = np.clip(colour[..., 3] * 255 + 0.5, 0, 255).astype(np.uint8)
+        return develop(rng["photo"], picture, self.config.photo_faults), coverage

@@ -20,6 +20,7 @@ def test_keys_shapes_and_types(ict_faces, samples):
     model = ict_faces.models[0]
     expected = {
         "image": ((96, 96, 3), np.uint8),
+        "coverage": ((96, 96), np.uint8),
         "normal_map": ((3, 96, 96), np.float32),
         "mask": ((96, 96), np.uint8),
         "landmarks68": ((68, 2), np.float32),
