@@ -51,6 +51,9 @@ def assemble(layout: Layout) -> Assembly:
     theta = np.where(middle, np.where(layout.plane[:, 1] < 0, np.pi, 0.0), theta)
     skin = surface(theta, level)
     skin = _smooth_nostrils(skin, layout.triangles)
+    # The closed lips touch all along the slit.
+    touch = 0.5 * (skin[layout.upper_lip_rim] + skin[layout.lower_lip_rim])
+    skin[layout.upper_lip_rim] = skin[layout.lower_lip_rim] = touch
     skin[middle, 0] = 0.0
     base = base_surface(theta, level)
     vertices, triangles = [skin], [layout.triangles[:, [0, 2, 1]]]

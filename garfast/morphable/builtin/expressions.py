@@ -88,7 +88,11 @@ def _jaw_share(a, p, x, side, span, off, socket) -> np.ndarray:
     near = (1 - smoothstep(off, 3.0, 24.0)) * (1 - smoothstep(x, 22.0, 34.0)) * smoothstep(p[:, 2], 55.0, 75.0)
     jaw = np.where(skin, wide * (1 - near) + corner * near, 0.0)
     back = np.clip(a.grid[:, 1], 0.0, 1.0)
-    jaw = np.where(socket, corner * (1 - smoothstep(back, 0.55, 1.0)) + 0.45 * smoothstep(back, 0.55, 1.0), jaw)
+    # Behind the lips the floor goes with the lower teeth and the roof stays with the upper ones, but for the throat.
+    deep = 0.5 + (own - 0.5) * span**0.2
+    inner = corner + (deep - corner) * smoothstep(back, 0.2, 0.55)
+    inner = inner + (0.5 - inner) * smoothstep(back, 0.75, 1.0)
+    jaw = np.where(socket, inner, jaw)
     return np.where(a.is_piece("teeth_lower", "tongue"), 1.0, jaw)
 
 
@@ -115,9 +119,9 @@ def _corner(f: Frame, reach: float = 1.0) -> np.ndarray:
 
 
 def _smile(f: Frame) -> np.ndarray:
-    d = f.pull((6.5, 6.0, -4.5), _corner(f))
-    d += f.pull((2.2, 2.2, -1.5), f.ball(13, -54, 100, 9, 10, 14))
-    d += f.pull((0.8, 3.6, 2.8), f.ball(38, -17, 80, 13, 10, 16))
+    d = f.pull((7.0, 9.0, -5.0), _corner(f))
+    d += f.pull((2.4, 2.6, -1.6), f.ball(13, -54, 100, 8, 10, 14))
+    d += f.pull((0.8, 4.2, 3.6), f.ball(38, -17, 80, 13, 10, 16))
     d += f.pull((0.6, -0.5, -1.6), f.ball(26, -36, 92, 4.5, 10, 12))
     return d + f.pull((0.0, 1.0, 0.6), f.ball(34, 2, 82, 12, 4.5, 10))
 

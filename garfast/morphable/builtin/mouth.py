@@ -76,13 +76,14 @@ def relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     up = s >= 0
     a = np.abs(s)
     body = 1 - smoothstep(a, 0.28, 1.22)
-    height = np.where(up, 2.5 * span**0.55, 3.6 * span**0.75)
+    height = np.where(up, 2.8 * span**0.6, 3.8 * span**0.75)
     z = height * body
-    # The red rolls inward toward the slit like a quarter circle.
+    # The red rolls inward toward the slit like a quarter circle, and both lips meet there at one depth.
     roll = np.clip(1 - a / 0.42, 0.0, 1.0)
-    z = z - np.where(up, 3.2, 3.4) * inside * (1 - np.sqrt(1 - 0.97 * roll**2))
+    turn = (1 - np.sqrt(1 - 0.97 * roll**2)) / (1 - np.sqrt(0.03))
+    z = z * (1 - turn) - 0.5 * inside * turn
     # Middle bead of the upper lip, two pillows of the lower lip.
-    z = z + 0.5 * bump(ax, y, 0.0, -49.3, 3.0, 2.2) + 0.35 * bump(ax, y, 6.5, -57.0, 4.0, 2.6)
+    z = z + (1 - turn) * (0.5 * bump(ax, y, 0.0, -49.3, 3.0, 2.2) + 0.35 * bump(ax, y, 6.5, -57.0, 4.0, 2.6))
     # White roll: the small ridge just outside the border.
     out_up, out_down = y - upper_border(x), lower_border(x) - y
     z = z + 0.45 * np.exp(-0.5 * ((out_up - 0.9) / 0.8) ** 2) * span

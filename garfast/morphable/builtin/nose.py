@@ -14,15 +14,15 @@ def distance(p: np.ndarray) -> np.ndarray:
     q = p.copy()
     q[..., 0] = np.sqrt(p[..., 0] ** 2 + 0.05)
     # Bony and cartilage bridge, and the wider pyramid it stands on.
-    ridge = round_cone(q, (0, 18, 83.8), (0, 3, 95.6), 5.2, 6.4)
+    ridge = round_cone(q, (0, 18, 84.2), (0, 3, 95.6), 4.7, 6.4)
     ridge = smooth_min(ridge, round_cone(q, (0, 3, 95.6), (0, -15, 108.0), 6.4, 7.2), 5.0)
-    flank = round_cone(q, (0, 20, 72.0), (2.5, -15, 91.5), 7.0, 12.6)
+    flank = round_cone(q, (0, 20, 71.0), (2.5, -15, 91.5), 6.4, 12.6)
     f = smooth_min(ridge, flank, 9.0)
     # Tip: two domes; wing: a ball drawn forward; column between the nostrils.
     f = smooth_min(f, ellipsoid(q, (2.4, -19.4, 112.2), (7.5, 8.0, 8.4)), 5.0)
     wing = round_cone(q, (12.2, -23.6, 99.0), (8.2, -21.2, 110.0), 5.2, 5.0)
     f = smooth_min(f, wing, 4.5)
-    column = round_cone(q, (0, -23.4, 114.0), (0, -26.0, 102.0), 3.4, 3.9)
+    column = round_cone(q, (0, -23.2, 114.0), (0, -25.2, 102.0), 3.4, 3.9)
     f = smooth_min(f, column, 3.5)
     return smooth_max(f, -nostril(q), 1.6)
 
@@ -61,7 +61,7 @@ def raise_nose(p: np.ndarray, steps: int = 60) -> np.ndarray:
     start = p[near]
     ray = ray_tilt(start[:, 0], start[:, 1])
     # The bridge runs softly into the cheeks, the wing ends in a crease.
-    fillet = 3.0 + 6.0 * smoothstep(start[:, 1], -17.0, 4.0)
+    fillet = 3.0 + 8.0 * smoothstep(start[:, 1], -19.0, -2.0) * (1 - 0.5 * smoothstep(start[:, 1], 2.0, 18.0))
 
     def field(height: np.ndarray) -> np.ndarray:
         return smooth_min(0.85 * height, distance(start + height[:, None] * ray), fillet)

@@ -105,14 +105,16 @@ def mouth_socket(upper: np.ndarray, lower: np.ndarray, position: np.ndarray, bas
     for up, back, wide in (
         (0.9, 1.6, 1.0),
         (3.2, 4.2, 1.0),
-        (9.5, 6.0, 1.03),
-        (12.0, 15.0, 1.06),
-        (11.5, 28.0, 1.0),
-        (8.0, 46.0, 0.85),
+        (11.0, 6.0, 1.03),
+        (15.0, 15.0, 1.08),
+        (15.5, 28.0, 1.05),
+        (10.0, 46.0, 0.85),
     ):
         q = p.copy()
         q[:, 0] *= wide
-        q[:, 1] += sign * up * (0.12 + 0.88 * ease)
+        # The pocket behind the lips keeps its height toward the cheeks, the lips themselves taper.
+        taper = 0.12 if up < 5 else 0.55
+        q[:, 1] += sign * up * (taper + (1 - taper) * ease)
         q[:, 2] -= back * (1.0 + 0.35 * x**2 * (back < 20))
         rings.append(q)
     n = len(path)
