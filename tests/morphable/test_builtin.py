@@ -202,3 +202,12 @@ def test_closed_lips_do_not_cross(face: MorphableModel) -> None:
         gap = points[:, upper, 1] - points[:, lower, 1]
         assert gap.min() > -0.4
         assert gap.max() < 2.5
+
+
+def test_sheet_draws_the_face(face: MorphableModel) -> None:
+    from garfast.morphable.builtin.sheet import draw
+
+    picture = draw(face, face.mean, size=48).astype(int)
+    assert picture.shape == (48, 48, 3)
+    assert (picture[0, 0] > 225).all()  # background
+    assert picture[26, 24, 0] > picture[26, 24, 2] + 20  # skin

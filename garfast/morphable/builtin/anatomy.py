@@ -44,7 +44,7 @@ def points(a: Assembly) -> dict[str, int]:
     return {
         "zygion": _widest(a, (-8.0, 12.0), (30.0, 60.0)),
         "gonion": _widest(a, (-67.0, -58.0), (4.0, 18.0)),
-        "frontotemporale": _nearest(a, (52.1, 44.0, 70.5)),
+        "frontotemporale": _nearest(a, (52.1, 44.0, 70.0), (1.0, 0.4, 1.0)),
         "euryon": _widest(a, (10.0, 80.0), (-60.0, 20.0)),
         "sellion": _middle(a, (10.0, 28.0), "back"),
         "pronasale": _middle(a, (-30.0, -10.0), "front"),

@@ -79,7 +79,6 @@ def draw(
 def overview(model: MorphableModel, size: int = 260, seed: int = 11) -> np.ndarray:
     """The mean face from four sides, random identities, and expressions, as one picture."""
     mean = model.mean
-    face = {"height": 190.0, "centre": (0.0, -8.0, 45.0), "size": size}
     views = [draw(model, mean, *view, size=size) for view in ((0, 0), (-35, 0), (-90, 0), (-20, 28))]
     generator = torch.Generator().manual_seed(seed)
     shapes = torch.randn(8, model.num_shape, generator=generator)
@@ -103,7 +102,8 @@ def overview(model: MorphableModel, size: int = 260, seed: int = 11) -> np.ndarr
         exp = torch.zeros(model.num_exp)
         for name, value in mood.items():
             exp[model.exp_names.index(name)] = value
-        faces.append(draw(model, model.evaluate(None, exp)[0], yaw, **face))
+        vertices = model.evaluate(None, exp)[0]
+        faces.append(draw(model, vertices, yaw, size=size, height=190.0, centre=(0.0, -8.0, 45.0)))
     return _grid([*views, *people, *faces], 4)
 
 
