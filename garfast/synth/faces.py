@@ -29,7 +29,9 @@ from garfast.synth.native import Floats, Frame, Layer, blend, parameter_names, s
 from garfast.synth.person import Person, sample_person
 from garfast.synth.photo import develop
 from garfast.synth.shot import Shot, sample_shot
-from garfast.synth.template import HeadTemplate, build_template
+from garfast.synth.solids import Solid, solids_layer
+from garfast.synth.template import SOLID, HeadTemplate, build_template
+from garfast.synth.things import glasses, hat, held
 from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility, normal_map
 
 _OPEN_LIPS = 2.0  # mm; the inside of the mouth is drawn from this gap on
@@ -156,6 +158,9 @@ class _Painter:
         shot = sample_shot(rng["shot"], points_model, self.size, config)
         light = sample_light(rng["light"])
         style = sample_style(rng["hair"]) if rng["hair"].random() < config.hair else None
+        hatted = bool(rng["things"].random() < config.hat)
+        if hatted and style is not None:
+            style.flatten()
         head = self._head(rng, person, shot, light, vertices, gap)
         parameters = self._parameters(person, shot, light)
         layers, patterns = [head], dict[str, float]()
@@ -169,6 +174,7 @@ class _Painter:
             if style.shell:
                 positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
                 layers += shell_layers(self.hair, shot.place(positions), attributes)
+        layers += self._things(rng["things"], person, shot, vertices, points_model, hatted)
         frame = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
         pixels = shot.project(points)
@@ -214,6 +220,27 @@ class _Painter:
         materials = template.materials if inside else template.outer_materials
         return Layer(positions, normals, attributes, triangles, materials, True)
 
+    def _things(
+        self,
+        rng: np.random.Generator,
+        person: Person,
+        shot: Shot,
+        vertices: Floats,
+        landmarks: Floats,
+        hatted: bool,
+    ) -> list[Layer]:
+        """Glasses, a hat, something held: opaque things first, lenses last."""
+        solids: list[Solid] = []
+        clear: list[Solid] = []
+        if rng.random() < self.config.glasses:
+            frames, clear = glasses(rng, landmarks)
+            solids += frames
+        if hatted:
+            solids += hat(rng, self.hair, vertices, landmarks[36:48].mean(0))
+        if rng.random() < self.config.object:
+            solids += held(rng, landmarks, person.skin)
+        return [solids_layer(group, shot.rotation, shot.translation) for group in (solids, clear) if group]
+
     def _parameters(self, person: Person, shot: Shot, light: Light) -> dict[str, float]:
         iris = self.template.iris_sine
         return {
@@ -229,9 +256,10 @@ class _Painter:
     def _render(
         self, layers: list[Layer], parameters: dict[str, float], shot: Shot, light: Light, points_model: Floats
     ) -> Frame:
-        depth, lookup = shadow_map(
-            light, layers, shot.place(points_model[27:31].mean(0, keepdims=True) * [1, 1, 0.3])[0]
-        )
+        # Lenses throw no shadow.
+        opaque = [layer for layer in layers if layer.materials[0] != SOLID or layer.attributes[0, 7] == 1]
+        middle = shot.place(points_model[27:31].mean(0, keepdims=True) * [1, 1, 0.3])[0]
+        depth, lookup = shadow_map(light, opaque, middle)
         packed = np.zeros(len(self._order), np.float32)
         for name, value in (parameters | lookup).items():
             packed[self._order[name]] = value

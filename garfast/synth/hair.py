@@ -130,6 +130,11 @@ class HairStyle:
     scalp: float
     shell: bool
 
+    def flatten(self) -> None:
+        """Press the hair down, as a hat does."""
+        self.thickness, self.side_thickness = min(self.thickness, 3.0), min(self.side_thickness, 6.0)
+        self.swell = self.swell * np.float32(0.2)
+
 
 _LINE_AT = np.array([0.0, 25.0, 48.0, 66.0, 80.0, 98.0, 125.0, 180.0])
 

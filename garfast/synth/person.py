@@ -60,6 +60,37 @@ _EXTRAS = (
 )
 
 
+# The built-in face's names for the same movements.
+_OTHER_NAMES = {
+    "jaw_open": "jawOpen",
+    "jaw_forward": "jawForward",
+    "smile_left": "mouthSmile_L",
+    "smile_right": "mouthSmile_R",
+    "frown_left": "mouthFrown_L",
+    "frown_right": "mouthFrown_R",
+    "dimple_left": "mouthDimple_L",
+    "dimple_right": "mouthDimple_R",
+    "mouth_stretch": "mouthStretch",
+    "pucker": "mouthPucker",
+    "lip_funnel": "mouthFunnel",
+    "lip_press": "mouthPress",
+    "upper_lip_raise": "mouthUpperUp",
+    "lower_lip_depress": "mouthLowerDown",
+    "chin_raise": "mouthShrugLower",
+    "cheek_puff": "cheekPuff",
+    "squint_left": "eyeSquint_L",
+    "squint_right": "eyeSquint_R",
+    "blink_left": "eyeBlink_L",
+    "blink_right": "eyeBlink_R",
+    "eyes_wide": "eyeWide",
+    "brow_raise_inner": "browInnerUp",
+    "brow_raise_outer_left": "browOuterUp_L",
+    "brow_raise_outer_right": "browOuterUp_R",
+    "brow_lower": "browDown",
+    "nose_wrinkle": "noseSneer",
+}
+
+
 @dataclass
 class Person:
     """One face. ``parameters`` are material parameters by name (csrc/include/garfast/synth.h)."""
@@ -103,7 +134,7 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
     coefficients are drawn from the prior.
     """
     lower, upper = model.exp_bounds.numpy().T
-    names = {name: k for k, name in enumerate(model.exp_names)}
+    names = {_OTHER_NAMES.get(name, name): k for k, name in enumerate(model.exp_names)}
     if not {"jawOpen", "mouthSmile_L"} <= names.keys():
         free = rng.standard_normal(model.num_exp) * rng.uniform(0.2, 0.9) * strength
         active = np.where(np.isfinite(lower) & (lower >= 0), rng.random(model.num_exp) < 0.3, True)
@@ -131,6 +162,10 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
     for name in (f"eyeLook{sides[0]}", f"eyeLook{sides[1]}"):
         push(name, abs(gaze_x), 0)
     push("eyeLookUp" if gaze_y > 0 else "eyeLookDown", abs(gaze_y), 0)
+    # Modes that go both ways.
+    signed = {"gaze_left_right": gaze_x, "gaze_up_down": gaze_y, "mouth_left_right": 0.0, "jaw_left_right": 0.0}
+    if rng.random() < 0.12:
+        signed |= {"mouth_left_right": rng.uniform(-0.6, 0.6), "jaw_left_right": rng.uniform(-0.4, 0.4)}
     blink = rng.random()
     if blink < 0.08:
         push("eyeBlink", rng.uniform(0.85, 1.0), 0.02)
@@ -138,8 +173,12 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
         push("eyeBlink", rng.uniform(0, 0.4), 0.1)
     elif blink < 0.42:
         push("eyeBlink_L" if rng.random() < 0.5 else "eyeBlink_R", rng.uniform(0.8, 1), 0)
+    activation = np.clip(activation * strength, 0, 1)
+    for name, amount in signed.items():
+        if name in names:
+            activation[names[name]] = amount * strength
     reach = np.where(np.isfinite(upper), upper, 3.0)
-    return np.clip(np.clip(activation * strength, 0, 1) * reach, lower, upper).astype(np.float32)
+    return np.clip(activation * reach, lower, upper).astype(np.float32)
 
 
 def _skin(rng: np.random.Generator, person: Person) -> None:
