@@ -63,6 +63,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("openmp") = false;
 #endif
   m.attr("compiler") = __VERSION__;
+  bind_modulated_conv2d(m);
   bind_noise_bias_act(m);
   bind_upfirdn2d(m);
   bind_rasterize_normals(m);

@@ -84,10 +84,12 @@ struct LaneTerms {
   Scratch<A> row_scale_, row_shift_;
 };
 
+// y may be x.
 template <typename S, typename A>
-inline void epilogue_row(const A* __restrict x, const A* __restrict scale, const A* __restrict shift, RowTerms<A> row,
-                         const EpilogueTerms<S>& t, A* __restrict y, int64_t n) {
+inline void epilogue_row(const A* x, const A* scale, const A* shift, RowTerms<A> row, const EpilogueTerms<S>& t, A* y,
+                         int64_t n) {
   const A alpha = t.alpha, gain = t.gain, clamp = t.clamp;
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i)
     y[i] = activate(x[i] * (row.scale * scale[i]) + (row.shift + shift[i]), alpha, gain, clamp);
 }

@@ -1,9 +1,9 @@
 // Forward: a thread per 16 bytes. Backward: a thread owns a few lanes and walks down a block's rows; the sums along
 // lanes stay in its registers, the sums along rows go through warp shuffles, and both leave as partial sums that a
 // second kernel adds in a fixed order. One pass over the data, no atomics.
+#include "garfast/cuda_epilogue.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
-#include "garfast/cuda_pack.h"
 #include "garfast/noise_bias_act.h"
 
 namespace garfast {
@@ -12,37 +12,10 @@ namespace {
 
 using baseline::activate;
 using baseline::activation_slope;
-using baseline::channel_scale;
-using baseline::channel_shift;
-using baseline::pixel_scale;
-using baseline::pixel_shift;
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxRowBlock = 64;
-
-// The terms of V lanes, without the per-element maps.
-template <int V, typename S, typename A>
-__device__ void lane_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t lane, A* scale,
-                           A* shift) {
-#pragma unroll
-  for (int i = 0; i < V; ++i) {
-    scale[i] = s.channels_last ? channel_scale(t, s.channels, sample, lane + i) : pixel_scale(t, sample, lane + i);
-    shift[i] = s.channels_last ? channel_shift(t, lane + i) : pixel_shift(t, sample, lane + i);
-  }
-}
-
-template <typename S>
-__device__ void row_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t row,
-                          accumulate_t<S>* scale, accumulate_t<S>* shift) {
-  *scale = s.channels_last ? pixel_scale(t, sample, row) : channel_scale(t, s.channels, sample, row);
-  *shift = s.channels_last ? pixel_shift(t, sample, row) : channel_shift(t, row);
-}
-
-template <typename S>
-__device__ bool per_element(const Map<S>& map) {
-  return map.data && map.per_element;
-}
 
 template <typename S, int V>
 __global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S> p) {
@@ -53,24 +26,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S>
   if (i >= s.batch * s.rows * per_row) return;
   const int64_t lane = i % per_row * V, row = i / per_row % s.rows, sample = i / (per_row * s.rows);
   const int64_t within = row * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
-  A x[V], scale[V], shift[V], row_scale, row_shift;
+  A x[V], scale[V], shift[V];
   load_pack<V, true>(p.x + offset, x);
-  lane_terms<V>(s, t, sample, lane, scale, shift);
-  row_terms(s, t, sample, row, &row_scale, &row_shift);
-  A map[V];
-  if (per_element(t.scale_map)) {
-    load_pack<V, true>(t.scale_map.data + sample * t.scale_map.batch_stride + within, map);
+  element_terms<V>(s, t, sample, row, lane, scale, shift);
 #pragma unroll
-    for (int k = 0; k < V; ++k) scale[k] *= map[k];
-  }
-  if (per_element(t.shift_map)) {
-    load_pack<V, true>(t.shift_map.data + sample * t.shift_map.batch_stride + within, map);
-#pragma unroll
-    for (int k = 0; k < V; ++k) shift[k] += map[k];
-  }
-#pragma unroll
-  for (int k = 0; k < V; ++k)
-    x[k] = activate(x[k] * (row_scale * scale[k]) + (row_shift + shift[k]), t.alpha, t.gain, t.clamp);
+  for (int k = 0; k < V; ++k) x[k] = activate(x[k] * scale[k] + shift[k], t.alpha, t.gain, t.clamp);
   store_pack<V, true>(x, p.y + offset);
 }
 
@@ -167,12 +127,6 @@ __global__ void __launch_bounds__(kThreads)
   A total = 0;
   for (int64_t k = 0; k < blocks; ++k) total += from[k * inner];
   out[i] = total;
-}
-
-template <typename S>
-bool maps_aligned(const EpilogueTerms<S>& t, size_t bytes) {
-  return (!t.scale_map.per_element || is_aligned(t.scale_map.data, bytes)) &&
-         (!t.shift_map.per_element || is_aligned(t.shift_map.data, bytes));
 }
 
 template <typename S>

@@ -1,5 +1,6 @@
 """Operators: the product. One module per operator, with its checks, registration, autograd and reference."""
 
+from garfast.ops.modulated_conv2d import modulated_conv2d
 from garfast.ops.noise_bias_act import noise_bias_act
 from garfast.ops.rasterize_normals import RasterOutput, interpolate, rasterize_normals
 from garfast.ops.upfirdn2d import upfirdn2d
@@ -9,6 +10,7 @@ __all__ = [
     "RasterOutput",
     "VertexAdjacency",
     "interpolate",
+    "modulated_conv2d",
     "noise_bias_act",
     "rasterize_normals",
     "upfirdn2d",

@@ -78,20 +78,23 @@ def check_tensor(
         floating: True: a floating dtype; False: an integer dtype.
         like: another tensor whose device ``value`` must share.
     """
-    wanted = f"[{', '.join(str(size) for size in shape)}]"
     if not isinstance(value, Tensor):
-        raise ArgumentError(f"{op}: {name} must be a tensor of shape {wanted}, not {type(value).__name__}")
+        raise ArgumentError(f"{op}: {name} must be a tensor of shape {_shown(shape)}, not {type(value).__name__}")
     matches = value.dim() == len(shape) and all(
         isinstance(size, str) or size == actual for size, actual in zip(shape, value.shape, strict=True)
     )
     if not matches:
-        raise ArgumentError(f"{op}: {name} must have shape {wanted}, not {list(value.shape)}")
+        raise ArgumentError(f"{op}: {name} must have shape {_shown(shape)}, not {list(value.shape)}")
     if floating and value.dtype not in _FLOATS:
         raise ArgumentError(f"{op}: {name} must be floating point, not {value.dtype}")
     if not floating and value.dtype not in (torch.int32, torch.int64):
         raise ArgumentError(f"{op}: {name} must be int32 or int64, not {value.dtype}")
     if like is not None and value.device != like.device:
         raise ArgumentError(f"{op}: {name} is on {value.device} but the other tensors are on {like.device}")
+
+
+def _shown(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(str(size) for size in shape)}]"
 
 
 def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:

@@ -6,7 +6,7 @@ Checks of the terms, the reference, and the arguments of the native kernels.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,11 @@ from garfast.errors import ArgumentError
 from garfast.ops import _dispatch
 
 ACTIVATIONS = ("linear", "relu", "lrelu")
+
+
+Maybe: TypeAlias = "Tensor | None"
+# scale_channel, scale_map, shift_map, noise, noise_strength, bias: what the kernels take.
+KernelTerms: TypeAlias = tuple[Maybe, Maybe, Maybe, Maybe, Maybe, Maybe]
 
 
 class Activation(NamedTuple):

@@ -105,13 +105,25 @@ def _forward(
     y = torch.empty_like(x, memory_format=layout)
     if x.numel() == 0:
         return y
-    terms = (scale_channel, scale_map, shift_map, noise, noise_strength, bias)
-    activation = _epilogue.Activation(alpha, gain, clamp)
+    run_forward(
+        x,
+        (scale_channel, scale_map, shift_map, noise, noise_strength, bias),
+        _epilogue.Activation(alpha, gain, clamp),
+        y,
+        impl,
+    )
+    return y
+
+
+def run_forward(
+    x: Tensor, terms: _epilogue.KernelTerms, activation: _epilogue.Activation, y: Tensor, impl: str
+) -> None:
+    """Write ``y``, which has the dense layout of ``x`` and may be ``x``."""
     if impl == "triton":
         from garfast.ops.triton import noise_bias_act as kernels
 
         kernels.forward(x, *terms, activation, y)
-        return y
+        return
     _dispatch.call_native(
         impl,
         f"noise_bias_act_forward_{_dispatch.dtype_suffix(x.dtype)}",
@@ -121,7 +133,6 @@ def _forward(
         x,
         y,
     )
-    return y
 
 
 def _empty_results(

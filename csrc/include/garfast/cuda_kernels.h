@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "garfast/modulated_conv2d.h"
 #include "garfast/noise_bias_act.h"
 #include "garfast/rasterize_normals.h"
 #include "garfast/upfirdn2d.h"
@@ -20,6 +21,11 @@ void noise_bias_act_backward(const NoiseBiasActBackwardParams<float>& p, cudaStr
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<double>& p, cudaStream_t stream);
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<Half>& p, cudaStream_t stream);
 void noise_bias_act_backward(const NoiseBiasActBackwardParams<BFloat16>& p, cudaStream_t stream);
+
+void blur_epilogue(const BlurEpilogueParams<float>& p, cudaStream_t stream);
+void blur_epilogue(const BlurEpilogueParams<double>& p, cudaStream_t stream);
+void blur_epilogue(const BlurEpilogueParams<Half>& p, cudaStream_t stream);
+void blur_epilogue(const BlurEpilogueParams<BFloat16>& p, cudaStream_t stream);
 
 void upfirdn2d(const Upfirdn2dParams<float>& p, cudaStream_t stream);
 void upfirdn2d(const Upfirdn2dParams<double>& p, cudaStream_t stream);

@@ -1,6 +1,8 @@
 // Several neighbouring elements in one memory access.
 #pragma once
 
+#include <cuda_runtime.h>
+
 #include <cstdint>
 
 #include "garfast/scalar.h"

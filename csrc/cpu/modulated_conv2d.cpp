@@ -1,0 +1,80 @@
+#include "garfast/modulated_conv2d.h"
+
+#include "epilogue.h"
+#include "fir_rows.h"
+
+namespace garfast {
+namespace GARFAST_ISA {
+namespace {
+
+// Below this many elements starting threads costs more than it saves.
+constexpr int64_t kSerial = 8192;
+
+// One line of the image in channels_last: a row of the epilogue for every pixel.
+template <typename S>
+void finish_pixels(const BlurEpilogueParams<S>& p, LaneTerms<accumulate_t<S>>& lane, int64_t sample, int64_t line,
+                   int64_t channel, int64_t n, const accumulate_t<S>* f, accumulate_t<S>* scratch) {
+  using A = accumulate_t<S>;
+  const int64_t width = p.blur.out_width, channels = p.shape.channels;
+  lane.load(p.shape, p.terms, sample, channel, n);
+  for (int64_t column = 0; column < width; ++column) {
+    const int64_t pixel = line * width + column, offset = (sample * p.shape.pixels + pixel) * channels + channel;
+    const A *scale, *shift;
+    lane.at_row(p.shape, p.terms, sample, pixel, channel, n, &scale, &shift);
+    A* y = write_row(p.y + offset, scratch);
+    epilogue_row(f + column * n, scale, shift, row_terms(p.shape, p.terms, sample, pixel), p.terms, y, n);
+    finish_row(y, p.y + offset, n);
+    if (p.blur.y) narrow_row(f + column * n, p.blur.y + offset, n);
+  }
+}
+
+// One line of one channel: part of a row of the epilogue.
+template <typename S>
+void finish_line(const BlurEpilogueParams<S>& p, LaneTerms<accumulate_t<S>>& lane, int64_t plane, int64_t line,
+                 const accumulate_t<S>* f, accumulate_t<S>* scratch) {
+  using A = accumulate_t<S>;
+  const int64_t width = p.blur.out_width, sample = plane / p.shape.channels, channel = plane % p.shape.channels;
+  const int64_t pixel = line * width, offset = plane * p.shape.pixels + pixel;
+  lane.load(p.shape, p.terms, sample, pixel, width);
+  const A *scale, *shift;
+  lane.at_row(p.shape, p.terms, sample, channel, pixel, width, &scale, &shift);
+  A* y = write_row(p.y + offset, scratch);
+  epilogue_row(f, scale, shift, row_terms(p.shape, p.terms, sample, channel), p.terms, y, width);
+  finish_row(y, p.y + offset, width);
+  if (p.blur.y) narrow_row(f, p.blur.y + offset, width);
+}
+
+template <typename S>
+void run(const BlurEpilogueParams<S>& p) {
+  using A = accumulate_t<S>;
+  const Upfirdn2dParams<S>& b = p.blur;
+  const int64_t blocks = (b.inner + kFirLanes - 1) / kFirLanes, tasks = b.outer * blocks * b.out_height;
+#pragma omp parallel num_threads(p.num_threads) if (tasks > 1 && tasks * b.out_width * b.inner / blocks > kSerial)
+  {
+    FirRows<S> fir(b.fir, b.width, b.inner, b.out_width);
+    const int64_t longest = p.shape.channels_last ? fir.lanes() : b.out_width;
+    Scratch<A> f(b.out_width * fir.lanes()), scratch(longest);
+    LaneTerms<A> lane(longest);
+#pragma omp for schedule(static)
+    for (int64_t task = 0; task < tasks; ++task) {
+      const int64_t line = task % b.out_height, block = task / b.out_height % blocks,
+                    outer = task / (b.out_height * blocks);
+      const int64_t first = block * kFirLanes, n = b.inner - first < kFirLanes ? b.inner - first : kFirLanes;
+      fir.row(b.x + outer * b.height * b.width * b.inner, b.height, line, first, n, f.data());
+      if (p.shape.channels_last)
+        finish_pixels(p, lane, outer, line, first, n, f.data(), scratch.data());
+      else
+        finish_line(p, lane, outer, line, f.data(), scratch.data());
+    }
+  }
+}
+
+}  // namespace
+
+void blur_epilogue(const BlurEpilogueParams<float>& p) { run(p); }
+void blur_epilogue(const BlurEpilogueParams<double>& p) { run(p); }
+void blur_epilogue(const BlurEpilogueParams<Half>& p) { run(p); }
+void blur_epilogue(const BlurEpilogueParams<BFloat16>& p) { run(p); }
+
+}  // namespace GARFAST_ISA
+}  // namespace garfast
