@@ -157,7 +157,8 @@ def fit_images(
         except GarfastError as error:
             fail(image, error)
         except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
-            fail(image, GarfastError(f"an unexpected {type(error).__name__} ({error}): please report it"))
+            what = f"{type(error).__name__} ({str(error).partition(chr(10))[0]})"
+            fail(image, GarfastError(f"an unexpected {what}: please report it"))
     return report
 
 

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 # Pictures of larger photographs are made at this size; params.json always speaks of the original pixels.
 LONGEST_SIDE = 2048
-# The overlay is enlarged until the face has this many pixels, within `LONGEST_SIDE`, else its landmarks would be blots.
-OVERLAY_FACE = 400
+# The overlay is enlarged until the box of the landmarks has this many pixels, within `LONGEST_SIDE`, else they would be
+# blots.
+OVERLAY_FACE = 280
 YAWS = (-70.0, -35.0, 0.0, 35.0, 70.0)
 
 _TILE, _GAP, _MARGIN, _HEADER, _LABEL = 360, 18, 36, 92, 30
@@ -54,13 +55,13 @@ def normals_picture(normals: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def overlay_picture(result: FitResult) -> np.ndarray:
     """The photograph with the fitted mesh and both sets of landmarks drawn over it, uint8 [h,w,3]."""
     height, width = result.image.shape[:2]
-    face = _mesh_box(result)
-    enlarged = max(1.0, OVERLAY_FACE / max(face.height, 1.0)) * max(height, width)
+    face = box_of_points(torch.from_numpy(result.landmarks_fitted))
+    enlarged = max(1.0, OVERLAY_FACE / max(face.width, face.height, 1.0)) * max(height, width)
     factor = min(enlarged, LONGEST_SIDE) / max(height, width)
     size = max(round(height * factor), 1), max(round(width * factor), 1)
     picture = _resized(result.image, size)
     scale = size[1] / width
-    box = _clip(face, width, height)
+    box = _clip(_mesh_box(result), width, height)
     if box is None:
         return np.array(picture)
     # Only the face's part is rendered: a large photograph costs no more than its face.
@@ -199,7 +200,7 @@ def _draw_landmarks(result: FitResult, picture: Image, box: Box) -> Image:
     origin = np.array([box.x0, box.y0])
     found, fitted = (result.landmarks - origin) * to_layer, (result.landmarks_fitted - origin) * to_layer
     span = float(np.ptp(fitted, axis=0).max())
-    radius = max(0.014 * span, 2.0 * factor)
+    radius = max(0.014 * span, 2.6 * factor)
     line = max(round(0.34 * radius), 1)
     for start, end in zip(found, fitted, strict=True):
         if np.isfinite(start).all():

@@ -28,7 +28,8 @@ _FACING = (0.20, 0.55)
 # A point this much (mm) behind the nearest surface around it counts as hidden.
 _DEPTH_TOLERANCE = 0.7
 _VISIBILITY_PIXELS = 512
-_FEATHER = 5  # texels
+# Weights end this softly, in shares of the texture's side.
+_FEATHER = 0.005
 # From this distance to the mesh's outline on the photograph is trusted, in shares of the face's size: a fit that is a
 # little too large there would show what is behind the face.
 _OUTLINE = (0.004, 0.03)
@@ -159,16 +160,18 @@ class _Texels(NamedTuple):
         """Let weights [1,T,T] fade toward unseen texels instead of ending, without reaching beyond them."""
         inside = (self.islands >= 0)[None, None].to(weight)
         # Outside an island counts as seen: the end of an island is no edge of visibility.
-        eroded = 1 - _separable(F.max_pool2d, inside - weight[None] * inside)
-        mean = _separable(F.avg_pool2d, eroded * inside) / _separable(F.avg_pool2d, inside).clamp_min(1e-6)
+        radius = max(round(_FEATHER * self.size), 1)
+        eroded = 1 - _separable(F.max_pool2d, inside - weight[None] * inside, radius)
+        seen, whole = (_separable(F.avg_pool2d, image, radius) for image in (eroded * inside, inside))
+        mean = seen / whole.clamp_min(1e-6)
         # What is hardly trusted must not spread into what is unknown, so small weights become none.
         return _smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * inside[0]
 
 
-def _separable(pool: Callable[..., Tensor], image: Tensor) -> Tensor:
-    """Pool over squares of side 2 `_FEATHER` + 1 by rows and columns, which for max and mean is the same but faster."""
-    side = 2 * _FEATHER + 1
-    return pool(pool(image, (1, side), 1, (0, _FEATHER)), (side, 1), 1, (_FEATHER, 0))
+def _separable(pool: Callable[..., Tensor], image: Tensor, radius: int) -> Tensor:
+    """Pool over squares of side 2 ``radius`` + 1 by rows and columns, which for max and mean is the same but faster."""
+    side = 2 * radius + 1
+    return pool(pool(image, (1, side), 1, (0, radius)), (side, 1), 1, (radius, 0))
 
 
 class _PhotoView(NamedTuple):
