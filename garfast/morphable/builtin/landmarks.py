@@ -20,9 +20,9 @@ MIRRORED = np.concatenate(
 
 # Frontal positions x, y in mm on the subject's left, as 2D detectors place them on the outline and the brows.
 _JAW = {
-    8: (0.0, -99.0),
-    9: (14.0, -96.5),
-    10: (28.0, -89.5),
+    8: (0.0, -97.2),
+    9: (14.0, -95.0),
+    10: (28.0, -88.5),
     11: (41.5, -78.0),
     12: (52.5, -63.0),
     13: (60.0, -45.0),
