@@ -64,6 +64,12 @@ _out = click.option(
 _seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 _threads = click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
 _minutes = click.option("--minutes", type=float, default=None, help="Stop, ready to go on, after this long.")
+_alarms = click.option(
+    "--alarms",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Weights of a face finder: also learn from what it takes for faces in pictures of nobody.",
+)
 _float32 = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
 
 
@@ -76,20 +82,30 @@ _float32 = click.option("--float32", is_flag=True, help="Compute in float32 inst
 @_seed
 @_threads
 @_minutes
+@_alarms
 @_float32
 def landmarks_command(
-    renders: Path, out: Path, threads: int, minutes: float | None, float32: bool, **settings: Any
+    renders: Path, out: Path, threads: int, minutes: float | None, alarms: Path | None, float32: bool, **settings: Any
 ) -> None:
     """Train the network that marks 68 landmarks on the crop of a face. Writes OUT/landmarks.safetensors."""
     import torch
 
     from garfast.train.landmarks import LandmarkTask, LandmarkTraining
+    from garfast.train.mining import load_finder, mine
     from garfast.train.renders import Renders
 
     torch.set_num_threads(threads)
     chosen = LandmarkTraining(**settings, bfloat16=not float32)
-    task = LandmarkTask(chosen, Renders(renders))
-    _run(task, out, chosen.steps, minutes, asdict(chosen) | {"renders": task.sampler.renders.count}, "landmarks")
+    found = mine(load_finder(alarms), chosen.seed, 2000, chosen.size, ratio=(1.2, 1.7)) if alarms else None
+    task = LandmarkTask(chosen, Renders(renders), alarms=found)
+    _run(
+        task,
+        out,
+        chosen.steps,
+        minutes,
+        asdict(chosen) | {"renders": task.sampler.renders.count, "alarms": bool(alarms)},
+        "landmarks",
+    )
 
 
 @command.command(name="faces", short_help="Train the face finder of the embedded detector.")
@@ -100,20 +116,31 @@ def landmarks_command(
 @_seed
 @_threads
 @_minutes
+@_alarms
 @_float32
 def faces_command(
-    renders: Path, out: Path, threads: int, minutes: float | None, float32: bool, **settings: Any
+    renders: Path, out: Path, threads: int, minutes: float | None, alarms: Path | None, float32: bool, **settings: Any
 ) -> None:
     """Train the network that finds faces in a photo. Writes OUT/faces.safetensors."""
     import torch
 
     from garfast.train.faces import FaceTask, FaceTraining
+    from garfast.train.mining import load_finder, mine
     from garfast.train.renders import Renders
 
     torch.set_num_threads(threads)
     chosen = FaceTraining(**settings, bfloat16=not float32)
-    task = FaceTask(chosen, Renders(renders))
-    _run(task, out, chosen.steps, minutes, asdict(chosen) | {"renders": task.sampler.renders.count}, "faces")
+    # Windows in which what was taken for a face is as large as the faces to be found.
+    found = mine(load_finder(alarms), chosen.seed, 2000, chosen.size, ratio=(3.0, 10.0)) if alarms else None
+    task = FaceTask(chosen, Renders(renders), alarms=found)
+    _run(
+        task,
+        out,
+        chosen.steps,
+        minutes,
+        asdict(chosen) | {"renders": task.sampler.renders.count, "alarms": bool(alarms)},
+        "faces",
+    )
 
 
 def _run(task: Task, out: Path, steps: int, minutes: float | None, settings: dict[str, Any], kind: str) -> None:

@@ -65,12 +65,17 @@ class Scenes(NamedTuple):
 class SceneSampler:
     """Makes scenes; everything random comes from the generator it is given."""
 
-    def __init__(self, renders: Renders, scenery: Tensor, config: FaceFinderConfig) -> None:
-        self.renders, self.scenery, self.config = renders, scenery, config
+    def __init__(
+        self, renders: Renders, scenery: Tensor, config: FaceFinderConfig, alarms: Tensor | None = None
+    ) -> None:
+        self.renders, self.scenery, self.config, self.alarms = renders, scenery, config, alarms
 
     def sample(self, rng: torch.Generator, count: int, size: int, people: int, *, held_out: bool = False) -> Scenes:
-        """``count`` scenes; every third shows nobody."""
+        """``count`` scenes; every third shows nobody. With ``alarms``, these and another third are made of them."""
         images = pick(rng, self.scenery, count, size)
+        if self.alarms is not None and not held_out:
+            hard = torch.tensor([k for k in range(count) if k % 3])
+            images[hard] = pick(rng, self.alarms, len(hard), size)
         low, high = (0, HELD_OUT) if held_out else (HELD_OUT, self.renders.count)
         where: list[int] = []
         boxes: list[tuple[float, ...]] = []
@@ -195,7 +200,14 @@ def finder_loss(out: FinderOutput, scenes_: Scenes, config: FaceFinderConfig) ->
 class FaceTask:
     """A :class:`garfast.train.loop.Task`."""
 
-    def __init__(self, settings: FaceTraining, renders: Renders, *, scenery: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        settings: FaceTraining,
+        renders: Renders,
+        *,
+        scenery: Tensor | None = None,
+        alarms: Tensor | None = None,
+    ) -> None:
         if renders.count <= HELD_OUT + settings.batch:
             raise TrainingError(
                 f"{renders.folder} holds {renders.count} renders: more than {HELD_OUT + settings.batch} are needed"
@@ -207,7 +219,7 @@ class FaceTask:
         self.average = Averaged(self.network, 0.998)
         if scenery is None:
             scenery = scenes(settings.seed + 1, settings.background, settings.scene_size, photographs=0.7)
-        self.sampler = SceneSampler(renders, scenery, self.network.config)
+        self.sampler = SceneSampler(renders, scenery, self.network.config, alarms)
 
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings

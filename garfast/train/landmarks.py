@@ -74,8 +74,8 @@ class Crops:
 class CropSampler:
     """Makes augmented crops out of renders and scenes; everything random comes from the generator it is given."""
 
-    def __init__(self, renders: Renders, scenery: Tensor) -> None:
-        self.renders, self.scenery = renders, scenery
+    def __init__(self, renders: Renders, scenery: Tensor, alarms: Tensor | None = None) -> None:
+        self.renders, self.scenery, self.alarms = renders, scenery, alarms
         self._flip = torch.from_numpy(POINT_FLIP)
 
     def training(self, rng: torch.Generator, count: int, size: int) -> Crops:
@@ -91,6 +91,10 @@ class CropSampler:
         empty = wrong // 3
         if empty:
             out[count - empty :] = pick(rng, self.scenery, empty, size)
+        if self.alarms is not None:
+            # In place of all that is cut beside a face but a third of it.
+            alarms = slice(count - wrong + wrong // 3, count - empty // 2)
+            out[alarms] = pick(rng, self.alarms, len(out[alarms]), size)
         out = cover(rng, cover(rng, out, self.scenery, 0.3), self.scenery, 0.1)
         return Crops(develop(rng, out) * 2 - 1, points, extent, face)
 
@@ -182,7 +186,14 @@ def _heatmap_loss(logits: Tensor, points: Tensor) -> Tensor:
 class LandmarkTask:
     """A :class:`garfast.train.loop.Task`."""
 
-    def __init__(self, settings: LandmarkTraining, renders: Renders, *, scenery: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        settings: LandmarkTraining,
+        renders: Renders,
+        *,
+        scenery: Tensor | None = None,
+        alarms: Tensor | None = None,
+    ) -> None:
         if renders.count <= HELD_OUT + settings.batch:
             raise TrainingError(
                 f"{renders.folder} holds {renders.count} renders: more than {HELD_OUT + settings.batch} are needed"
@@ -194,7 +205,7 @@ class LandmarkTask:
         self.average = Averaged(self.network, 0.999)
         if scenery is None:
             scenery = scenes(settings.seed, settings.background, settings.size)
-        self.sampler = CropSampler(renders, scenery)
+        self.sampler = CropSampler(renders, scenery, alarms)
 
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings

@@ -1,0 +1,277 @@
+"""The detector that comes with garfast: finds faces and marks their 68 landmarks, with nothing to fetch.
+
+A small network looks for faces in a pyramid of copies of the photo; a second one marks the landmarks of each face it
+proposes and says whether it is one. Both were trained on synthetic photographs only (see docs/landmark-detector.md).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from garfast.errors import ArgumentError
+from garfast.landmarks.detection import IBUG_FLIP, Detection, bounding_box, by_size
+from garfast.networks.face_finder import STRIDE, FaceFinder, FaceFinderConfig
+from garfast.networks.landmark_net import LandmarkNet, LandmarkNetConfig
+from garfast.networks.weights import fill_network, load_weights
+
+WEIGHTS = Path(__file__).parent / "weights"
+JAWS = ("contour", "3d")
+
+_CROP = 1.4  # side of a crop over the longer side of the landmarks' box, as in training
+_LARGEST = 1280  # longer side of the largest copy that is searched, pixels
+_PROPOSE = 0.2  # the finder's score that makes a place worth a second look
+_MOST = 96  # places that get one
+_SURE = 0.02  # expected error of a landmark, as a share of the box's side, that halves its score
+_CERTAIN = 0.12  # mean score of the landmarks below which the face's score falls
+_TINY = 12  # pixels; no face is looked for in smaller photos
+
+
+class Networks(NamedTuple):
+    """The two networks of the detector, ready to use."""
+
+    finder: FaceFinder
+    marker: LandmarkNet
+
+
+@lru_cache(maxsize=4)
+def load_networks(folder: Path = WEIGHTS, device: str = "cpu") -> Networks:
+    """Load both networks; kept for the next call.
+
+    Args:
+        folder: holds faces.safetensors and landmarks.safetensors.
+        device: where they run.
+
+    Raises:
+        WeightsFileError: a file is missing or damaged.
+    """
+    config, state = load_weights(folder / "faces.safetensors", kind="faces")
+    finder = FaceFinder(FaceFinderConfig.from_dict(config))
+    fill_network(finder, state, folder / "faces.safetensors")
+    config, state = load_weights(folder / "landmarks.safetensors", kind="landmarks")
+    marker = LandmarkNet(LandmarkNetConfig.from_dict(config))
+    fill_network(marker, state, folder / "landmarks.safetensors")
+    for network in (finder, marker):
+        network.requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Networks(finder, marker)
+
+
+def detect_embedded(
+    image: np.ndarray, *, jaw: str = "contour", threshold: float = 0.5, device: str = "cpu"
+) -> list[Detection]:
+    """Find all faces of a photo and their 68 landmarks.
+
+    Args:
+        image: uint8 [H, W, 3] RGB, any size.
+        jaw: what landmarks 0-16 are: 'contour' for the visible outline of the face, '3d' for points that stay on the
+            same places of the jaw as the head turns.
+        threshold: the score that a face must reach, 0..1.
+        device: where the networks run.
+
+    Returns:
+        The faces, the largest first; empty if there are none. ``landmarks_score`` is 0.5 where the network expects an
+        error of 2% of the face's size.
+
+    Raises:
+        ArgumentError: the image is not uint8 [H, W, 3], or the jaw is unknown.
+        WeightsFileError: the weights of this installation are missing or damaged.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ArgumentError("the image must be a uint8 array of shape [H, W, 3], RGB")
+    if jaw not in JAWS:
+        raise ArgumentError(f"the jaw must be one of {', '.join(JAWS)}, got {jaw!r}")
+    if min(image.shape[:2]) < _TINY:
+        return []
+    networks = load_networks(device=str(device))
+    with torch.no_grad():
+        photo = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)
+        found = _search(networks, photo, jaw, threshold)
+        # Lying or upside-down heads: only where no other is, since each turn is another chance to be wrong.
+        for quarter in (1, 3, 2) if not found else ():
+            found = _search(networks, torch.rot90(photo, quarter, (1, 2)), jaw, max(threshold, 0.6))
+            if found:
+                return by_size([_turn_back(face, quarter, image.shape[:2]) for face in found])
+    return by_size(found)
+
+
+def _search(networks: Networks, photo: Tensor, jaw: str, threshold: float) -> list[Detection]:
+    places, scores = propose(networks.finder, photo)
+    if not len(places):
+        return []
+    marks, _, face = mark(networks.marker, photo, places)
+    # A place that both agree is none is not worth a second look.
+    keep = scores * face > 0.25 * threshold
+    if not keep.any():
+        return []
+    marks, scores = marks[keep], scores[keep]
+    marks, certainty, face = mark(networks.marker, photo, frames(marks), mirrored=True)
+    # Three witnesses: the finder, the face logit, and how sure the landmarks are of themselves.
+    total = (scores * face * (certainty[:, :68].mean(1) / _CERTAIN).clamp(max=1)).cpu().numpy()
+    points, certainty_np = marks.cpu().numpy(), certainty.cpu().numpy()
+    detections: list[Detection] = []
+    for k in np.argsort(-total):
+        if total[k] < threshold:
+            break
+        box = bounding_box(points[k, :68])
+        if any(_same(box, other.box) for other in detections):
+            continue
+        landmarks, score = points[k, :68].copy(), certainty_np[k, :68].copy()
+        detections.append(Detection(landmarks, score, float(total[k]), box, "embedded", "fixed"))
+        if jaw == "contour":
+            landmarks[:17], score[:17] = points[k, 68:], certainty_np[k, 68:]
+            detections[-1] = detections[-1]._replace(box=bounding_box(landmarks), contour="sliding")
+    return detections
+
+
+def propose(finder: FaceFinder, photo: Tensor, threshold: float = _PROPOSE) -> tuple[Tensor, Tensor]:
+    """Where faces may be.
+
+    Args:
+        finder: the network.
+        photo: uint8 [3, H, W].
+        threshold: least score.
+
+    Returns:
+        [N, 4] middle x, y, side of the landmarks' box (photo pixels) and angle 0, and [N] scores, best first.
+    """
+    height, width = photo.shape[1:]
+    longest = max(height, width)
+    scale = min(1.0, _LARGEST / longest)
+    if longest < 3 * finder.config.largest:
+        scale = 2.0  # small photos of small faces
+    places, scores = [], []
+    level = photo[None].float() / 127.5 - 1
+    while True:
+        size = (max(8, round(height * scale)), max(8, round(width * scale)))
+        level = functional.interpolate(level, size=size, mode="bilinear", align_corners=False, antialias=True)
+        # Room around the picture, for faces that it cuts; as large as whole cells.
+        margin = 2 * STRIDE
+        right, below = margin + -size[1] % STRIDE, margin + -size[0] % STRIDE
+        padded = functional.pad(level, (margin, right, margin, below), mode="replicate")
+        out = finder(padded.contiguous(memory_format=torch.channels_last))
+        score = out.score.sigmoid()
+        peaks = (score == functional.max_pool2d(score[None], 3, 1, 1)[0]) & (score > threshold)
+        _, row, column = peaks.nonzero(as_tuple=True)
+        offset = out.offset[0, :, row, column]
+        x = ((column + 0.5) * STRIDE + offset[0] - margin) * (width / size[1])
+        y = ((row + 0.5) * STRIDE + offset[1] - margin) * (height / size[0])
+        side = out.side[0, row, column] * (width / size[1])
+        places.append(torch.stack([x, y, side, torch.zeros_like(x)], 1))
+        scores.append(score[0, row, column])
+        if max(size) <= 1.3 * finder.config.largest:
+            break
+        scale /= 2
+    every, certainty = torch.cat(places), torch.cat(scores)
+    order = certainty.argsort(descending=True, stable=True)
+    kept: list[int] = []
+    boxes = every.cpu().numpy()
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:3] / 2, boxes[:, :2] + boxes[:, 2:3] / 2], 1)
+    for k in order.tolist():
+        if len(kept) < _MOST and not any(_same(corners[k], corners[j]) for j in kept):
+            kept.append(k)
+    return every[kept], certainty[kept]
+
+
+def mark(
+    marker: LandmarkNet, photo: Tensor, places: Tensor, *, mirrored: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mark the landmarks of faces at given places.
+
+    Args:
+        marker: the network.
+        photo: uint8 [3, H, W].
+        places: [N, 4] middle x, y, side of the landmarks' box, photo pixels, and the angle by which the head leans to
+            the image's right, radians.
+        mirrored: average with the landmarks of the mirrored crops.
+
+    Returns:
+        [N, 85, 2] photo pixels, [N, 85] scores 0..1, and [N] how likely each is a face.
+    """
+    size = marker.config.size
+    crops = torch.stack([_cut(photo, place, size) for place in places.tolist()])
+    batch = torch.cat([crops, crops.flip(3)]) if mirrored else crops
+    outs = [marker(part.contiguous(memory_format=torch.channels_last)) for part in batch.split(16)]
+    points = torch.cat([out.points for out in outs])
+    spread = torch.cat([out.spread for out in outs])
+    face = torch.cat([out.face for out in outs]).sigmoid()
+    if mirrored:
+        count = len(crops)
+        table = torch.from_numpy(np.concatenate([IBUG_FLIP, 68 + IBUG_FLIP[:17]])).to(points.device)
+        back = points[count:, table] * points.new_tensor([-1, 1]) + points.new_tensor([1, 0])
+        points = 0.5 * (points[:count] + back)
+        spread = 0.5 * (spread[:count] + spread[count:, table])
+        face = 0.5 * (face[:count] + face[count:])
+    window = places[:, 2] * _CROP
+    offset = (points - 0.5) * window[:, None, None]
+    cos, sin = places[:, 3].cos()[:, None], places[:, 3].sin()[:, None]
+    x = places[:, :1] + cos * offset[..., 0] - sin * offset[..., 1]
+    y = places[:, 1:2] + sin * offset[..., 0] + cos * offset[..., 1]
+    return torch.stack([x, y], -1), 0.5 ** (spread * _CROP / _SURE), face
+
+
+def frames(marks: Tensor) -> Tensor:
+    """The places [N, 4] of marked faces [N, 85, 2], as :func:`mark` takes them: upright, and just as large."""
+    down = marks[:, 48:68].mean(1) - marks[:, 36:48].mean(1)
+    angle = torch.atan2(-down[:, 0], down[:, 1])
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    x = cos * marks[..., 0] + sin * marks[..., 1]
+    y = cos * marks[..., 1] - sin * marks[..., 0]
+    upright = torch.stack([x, y], -1)[:, :68]
+    low, high = upright.amin(1), upright.amax(1)
+    middle, side = 0.5 * (low + high), (high - low).amax(1).clamp_min(2.0)
+    cos, sin = cos[:, 0], sin[:, 0]
+    return torch.stack(
+        [cos * middle[:, 0] - sin * middle[:, 1], sin * middle[:, 0] + cos * middle[:, 1], side, angle], 1
+    )
+
+
+def _cut(photo: Tensor, place: list[float], size: int) -> Tensor:
+    """A turned square window [3, size, size] in -1..1 of a photo uint8 [3, H, W]; the border goes on outside it."""
+    x, y, side, angle = place
+    window = side * _CROP
+    height, width = photo.shape[1:]
+    reach = 0.75 * window + 2
+    x0, x1 = (min(max(int(v), 0), width - 1) for v in (x - reach, x + reach))
+    y0, y1 = (min(max(int(v), 0), height - 1) for v in (y - reach, y + reach))
+    part = photo[None, :, y0 : y1 + 1, x0 : x1 + 1].float()
+    shrink = min(int(window / size), *part.shape[2:])
+    if shrink > 1:  # many pixels to one: average them, or fine texture turns into noise
+        part = functional.avg_pool2d(part, shrink)
+    step = max(shrink, 1)
+    x, y, window = (x - x0) / step, (y - y0) / step, window / step
+    cos, sin = math.cos(angle) * window, math.sin(angle) * window
+    rows, columns = part.shape[2:]
+    theta = torch.tensor(
+        [[[cos / columns, -sin / columns, 2 * x / columns - 1], [sin / rows, cos / rows, 2 * y / rows - 1]]]
+    )
+    grid = functional.affine_grid(theta.to(photo.device), [1, 3, size, size], align_corners=False)
+    cut = functional.grid_sample(part, grid, padding_mode="border", align_corners=False)
+    return cut[0] / 127.5 - 1
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two boxes (x0, y0, x1, y1) are of one face: they overlap well, or one lies inside the other."""
+    overlap = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
+    areas = (a[2:] - a[:2]).prod(), (b[2:] - b[:2]).prod()
+    return bool(overlap > 0.35 * (sum(areas) - overlap) or overlap > 0.7 * min(areas))
+
+
+def _turn_back(face: Detection, quarter: int, size: tuple[int, ...]) -> Detection:
+    """A face found in a photo turned by ``torch.rot90(photo, quarter)``, in the photo of (H, W) ``size``."""
+    height, width = size
+    x, y = face.landmarks[:, 0], face.landmarks[:, 1]
+    if quarter == 1:
+        landmarks = np.stack([width - y, x], 1)
+    elif quarter == 2:
+        landmarks = np.stack([width - x, height - y], 1)
+    else:
+        landmarks = np.stack([y, height - x], 1)
+    landmarks = landmarks.astype(np.float32)
+    return face._replace(landmarks=landmarks, box=bounding_box(landmarks))
