@@ -1,0 +1,90 @@
+"""The inverting network V (R in the paper's figure): image -> latent code and noise maps, a mirror image of G.
+
+Every convolution of G has a counterpart whose feature map has the same size, so that equation 11 can compare them:
+
+    L_z = |z' - z|^2 + sum_i |G_i(n, z, noise) - R_i(I_out)|
+
+Means and standard deviations of all feature maps are concatenated and go through an MLP as deep and wide as G's mapping
+network to give z'. The noise maps come from 1x1 heads on the matching feature maps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from garfast.errors import ArgumentError
+from garfast.networks.generator import GeneratorConfig
+from garfast.networks.layers import EqualConv2d, EqualLinear
+
+
+class Inversion(NamedTuple):
+    """What :class:`Inverter` returns."""
+
+    z: Tensor  # [B, z_dim]
+    noise: list[Tensor]  # one map [B, 1, r, r] per convolution of G, coarse to fine, zero mean and unit variance
+    features: list[Tensor]  # R_i, one per convolution of G and of its shape, coarse to fine
+
+
+class Inverter(nn.Module):
+    """V(image), the mirror image of a Generator.
+
+    Args:
+        config: the Generator's configuration.
+        impl: backend of the operators.
+    """
+
+    def __init__(self, config: GeneratorConfig, *, impl: str = "auto") -> None:
+        super().__init__()
+        self.config = config
+        resolutions = config.resolutions[::-1]
+        self.from_rgb = EqualConv2d(3, config.channels(config.size), 1, impl=impl)
+        self.layers = nn.ModuleList()
+        self.downs = nn.ModuleList()
+        counts = []
+        for r, after in itertools.zip_longest(resolutions, resolutions[1:]):
+            width = config.channels(r)
+            layers_here = 1 if r == resolutions[-1] else 2
+            for _ in range(layers_here):
+                self.layers.append(EqualConv2d(width, width, 3, impl=impl))
+                counts.append(width)
+            if after is not None:
+                self.downs.append(EqualConv2d(width, config.channels(after), 3, down=2, impl=impl))
+        self.noise_heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in counts)
+        widths = [2 * sum(counts)] + [config.style_dim] * (config.mapping_layers - 1)
+        self.mlp = nn.Sequential(
+            *(EqualLinear(a, b, activation="lrelu") for a, b in itertools.pairwise(widths)),
+            EqualLinear(widths[-1], config.z_dim),
+        )
+
+    def forward(self, image: Tensor) -> Inversion:
+        """image [B, 3, size, size], RGB in -1..1.
+
+        Raises:
+            ArgumentError: the image has another size.
+        """
+        size = self.config.size
+        if image.dim() != 4 or list(image.shape[1:]) != [3, size, size]:
+            raise ArgumentError(f"Inverter: image must have shape [B, 3, {size}, {size}], not {list(image.shape)}")
+        x = self.from_rgb(image)
+        layers = iter(self.layers)
+        features = []
+        for down in [*self.downs, None]:
+            for _ in range(1 if down is None else 2):
+                x = next(layers)(x)
+                features.append(x)
+            if down is not None:
+                x = down(x)
+        statistics = [s for f in features for s in (f.mean([2, 3]), f.std([2, 3], unbiased=False))]
+        z = self.mlp(torch.cat(statistics, 1).float())
+        noise = [_standardised(head(f)) for head, f in zip(self.noise_heads, features, strict=True)]
+        return Inversion(z, noise[::-1], features[::-1])
+
+
+def _standardised(noise: Tensor) -> Tensor:
+    """Zero mean and unit variance per map: what G saw in training."""
+    noise = noise.float()
+    return (noise - noise.mean([2, 3], keepdim=True)) * torch.rsqrt(noise.var([2, 3], keepdim=True) + 1e-8)
