@@ -9,6 +9,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.attr("architectures") = GARFAST_CUDA_ARCHITECTURES;
   m.attr("cuda_version") = CUDART_VERSION;
   bind_cuda_modulated_conv2d(m);
+  bind_cuda_modulated_conv2d_mma(m);
   bind_cuda_noise_bias_act(m);
   bind_cuda_upfirdn2d(m);
   bind_cuda_rasterize_normals(m);

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "garfast/modulated_conv2d.h"
+#include "garfast/modulated_conv2d_mma.h"
 #include "garfast/noise_bias_act.h"
 #include "garfast/rasterize_normals.h"
 #include "garfast/upfirdn2d.h"
@@ -12,6 +13,10 @@
 
 namespace garfast {
 namespace cuda {
+
+void modulated_conv2d_mma(const ModulatedConvMmaParams<float>& p, MmaTile tile, cudaStream_t stream);
+void modulated_conv2d_mma(const ModulatedConvMmaParams<Half>& p, MmaTile tile, cudaStream_t stream);
+void modulated_conv2d_mma(const ModulatedConvMmaParams<BFloat16>& p, MmaTile tile, cudaStream_t stream);
 
 void noise_bias_act_forward(const NoiseBiasActParams<float>& p, cudaStream_t stream);
 void noise_bias_act_forward(const NoiseBiasActParams<double>& p, cudaStream_t stream);

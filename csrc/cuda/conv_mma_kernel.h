@@ -1,0 +1,415 @@
+// The kernel behind modulated_conv2d_mma_*.cu.
+//
+// A block makes a tile of positions x channels of one sample: positions are a grid of kRows x 16, each row of which is
+// the 16 rows of one matrix product A (positions x K) times B (channels x K, transposed); K runs over the taps and, in
+// chunks of 64 bytes, the input channels. Per chunk the block keeps in shared memory
+//   - x at the positions and their neighbours, read once for all taps, fetched to registers a chunk ahead, and
+//   multiplied
+//     by the style (rounded to S, as if s x had been stored) on its way into shared memory;
+//   - the weights of a group of taps, by asynchronous copies a group ahead.
+// Both have rows of 64 bytes whose four 16-byte segments are permuted by (row / 2) % 4, so that eight neighbouring rows
+// lie in eight different bank groups.
+//
+// Up-sampling by 2: with u[2i + a, 2j + b] += w[a, b] x[i, j] an output of even or odd row and column takes 4, 2, 2 or
+// 1 of the nine taps. The block holds all four of these phases of its positions, so that a chunk of x serves each tap
+// once and no product with an inserted zero is computed. Positions start one before the tile and end one after it: the
+// blur needs that margin of u. u stays in shared memory, in float.
+//
+// The accumulators go through shared memory, so that a thread ends with 4 neighbouring channels of a pixel and the
+// terms of the epilogue, the rounding and the store run along the layout of y.
+#pragma once
+
+#include <type_traits>
+
+#include "garfast/cuda_launch.h"
+#include "garfast/mma.h"
+#include "garfast/modulated_conv2d_mma.h"
+
+namespace garfast {
+namespace cuda {
+namespace conv_mma {
+
+using baseline::activate;
+using baseline::channel_scale;
+using baseline::channel_shift;
+using baseline::narrow;
+using baseline::pixel_scale;
+using baseline::pixel_shift;
+using baseline::widen;
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kColumns = 16;     // of a position grid: the rows of a matrix fragment
+constexpr int kChunkBytes = 64;  // of input channels
+constexpr int kSegments = kChunkBytes / 16;
+
+template <int kKernel_, int kUp_, int kRows_, int kChannels_, int kWarpsDown_, int kBlocks_>
+struct Tile {
+  static constexpr int kKernel = kKernel_, kUp = kUp_, kRows = kRows_, kChannels = kChannels_;
+  static constexpr int kWarpsDown = kWarpsDown_, kWarpsAcross = kWarps / kWarpsDown;  // along positions, channels
+  static constexpr int kBlocks = kBlocks_;                                            // that share a multiprocessor
+  static constexpr int kPhases = kUp * kUp, kTaps = kKernel * kKernel;
+  static constexpr int kGroup = kUp == 2 ? kTaps : kKernel, kGroups = kTaps / kGroup;  // taps in shared memory at once
+  static constexpr int kHalo = kUp == 2 ? 1 : kKernel - 1;
+  static constexpr int kXColumns = kColumns + kHalo, kXPixels = (kRows + kHalo) * kXColumns;
+  static constexpr int kXBytes = kXPixels * kChunkBytes;
+  static constexpr int kXLoads = (kXPixels * kSegments + kThreads - 1) / kThreads;
+  static constexpr int kWeightBytes = kGroup * kChannels * kChunkBytes;
+  static constexpr int kWeightLoads = (kGroup * kChannels * kSegments + kThreads - 1) / kThreads;
+  static constexpr int kFragmentRows = kRows / kWarpsDown, kFragmentColumns = kChannels / 8 / kWarpsAcross;
+  static constexpr int kOutRows = kUp == 2 ? 2 * (kRows - 2) : kRows;
+  static constexpr int kOutColumns = kUp == 2 ? 2 * (kColumns - 2) : kColumns;
+  static constexpr int kResultStride = kUp == 2 ? kChannels : kChannels + 8;  // floats between pixels
+  static constexpr int kResultBytes = kRows * kColumns * kPhases * kResultStride * 4;
+  static constexpr int kLoopBytes = 2 * (kXBytes + kWeightBytes);
+  static constexpr int kSharedBytes = kLoopBytes > kResultBytes ? kLoopBytes : kResultBytes;
+  static_assert(kWarps % kWarpsDown == 0 && kRows % kWarpsDown == 0 && kFragmentColumns % 2 == 0);
+  static_assert(kUp == 1 || (kKernel == 3 && kChannels == 32));
+};
+
+// How many tiles cover the output; a block's index counts channels fastest, so that neighbours share x.
+struct Grid {
+  int channels, columns, rows;
+};
+
+template <typename S>
+__device__ void store_four(const float* v, S* to) {
+  if constexpr (sizeof(S) == 4)
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  else
+    *reinterpret_cast<uint2*>(to) = make_uint2(pack<S>(v[0], v[1]), pack<S>(v[2], v[3]));
+}
+
+// 16 bytes of x times the style of their channels, as the products take them; `style` null: unscaled.
+template <typename S>
+__device__ uint4 modulated(uint4 x, const float* style) {
+  constexpr int kCount = 16 / sizeof(S);
+  uint32_t words[4] = {x.x, x.y, x.z, x.w};
+  float s[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) s[i] = 1.0f;
+  if (style) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(style + i);
+      s[i] = four.x, s[i + 1] = four.y, s[i + 2] = four.z, s[i + 3] = four.w;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (sizeof(S) == 4) {
+      words[i] = to_tf32(baseline::bits_float(words[i]) * s[i]);
+    } else {
+      const float low = widen(S{uint16_t(words[i] & 0xffffu)}), high = widen(S{uint16_t(words[i] >> 16)});
+      words[i] = pack<S>(low * s[2 * i], high * s[2 * i + 1]);
+    }
+  }
+  return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// The epilogue of 4 channels of one pixel.
+template <typename S>
+__device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sample, int row, int column, int channel,
+                       const float* sums) {
+  const int height = up * p.height, width = up * p.width;
+  if (row >= height || column >= width || channel >= p.out_channels) return;
+  const EpilogueTerms<S>& t = p.terms;
+  const int pixels = height * width, pixel = row * width + column, step = p.channels_last ? 1 : pixels;
+  const int within = p.channels_last ? pixel * p.out_channels + channel : channel * pixels + pixel;
+  const float scale = pixel_scale(t, sample, pixel), shift = pixel_shift(t, sample, pixel);
+  S* y = p.y + sample * p.out_channels * pixels + within;
+  float v[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (channel + i >= p.out_channels) break;
+    float factor = scale * channel_scale(t, p.out_channels, sample, channel + i);
+    float addend = shift + channel_shift(t, channel + i);
+    if (t.scale_map.data && t.scale_map.per_element)
+      factor *= widen(t.scale_map.data[sample * t.scale_map.batch_stride + within + i * step]);
+    if (t.shift_map.data && t.shift_map.per_element)
+      addend += widen(t.shift_map.data[sample * t.shift_map.batch_stride + within + i * step]);
+    v[i] = activate(sums[i] * factor + addend, t.alpha, t.gain, t.clamp);
+  }
+  if (p.channels_last && p.out_channels % 4 == 0) {
+    store_four(v, y);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (channel + i < p.out_channels) y[i * step] = narrow<S>(v[i]);
+}
+
+// Where channel `channel` of u at (row, column) lies in shared memory: quads of channels are permuted by column, so
+// that the fragments' rows, which are every other column, lie in different banks.
+__device__ __forceinline__ int up_index(int row, int column, int channel) {
+  const int quad = (channel / 4) ^ ((column / 2 % 4) * 2);
+  return (row * 2 * kColumns + column) * 32 + quad * 4 + channel % 4;
+}
+
+// Blurs u and finishes it: a thread makes 2 columns of 4 channels down some rows, keeping the last rows in registers.
+template <typename S, typename T>
+__device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t sample, int first_row,
+                     int first_column, int first_channel) {
+  constexpr int kQuads = T::kChannels / 4, kPairs = T::kOutColumns / 2, kParts = T::kRows / 4;
+  constexpr int kPartRows = T::kOutRows / kParts;
+  static_assert(T::kOutRows % kParts == 0);
+  float f[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) f[i] = p.filter[i];
+  for (int item = int(threadIdx.x); item < kQuads * kPairs * kParts; item += kThreads) {
+    const int quad = p.channels_last ? item % kQuads : item / kPairs % kQuads;
+    const int pair = p.channels_last ? item / kQuads % kPairs : item % kPairs;
+    const int top = item / (kQuads * kPairs) * kPartRows;
+    float past[3][2][4];  // the last three rows, blurred along the row
+#pragma unroll
+    for (int i = 0; i < 3 * 2 * 4; ++i) past[i / 8][i / 4 % 2][i % 4] = 0.0f;
+#pragma unroll 1
+    for (int r = 0; r < kPartRows + 3; ++r) {
+      float now[2][4] = {};
+#pragma unroll
+      for (int c = 0; c < 5; ++c) {
+        // Row and column 0 of u are those before the margin.
+        const float4 four = *reinterpret_cast<const float4*>(u + up_index(top + r + 1, 2 * pair + c + 1, 4 * quad));
+        const float value[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (c < 4) now[0][i] += f[c] * value[i];
+          if (c > 0) now[1][i] += f[c - 1] * value[i];
+        }
+      }
+      float out[2][4];
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          out[k][i] = f[0] * past[0][k][i] + f[1] * past[1][k][i] + f[2] * past[2][k][i] + f[3] * now[k][i];
+          past[0][k][i] = past[1][k][i];
+          past[1][k][i] = past[2][k][i];
+          past[2][k][i] = now[k][i];
+        }
+      if (r < 3) continue;
+#pragma unroll
+      for (int k = 0; k < 2; ++k)
+        finish(p, 2, sample, first_row + top + r - 3, first_column + 2 * pair + k, first_channel + 4 * quad, out[k]);
+    }
+  }
+}
+
+template <typename S, typename T>
+__global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(ModulatedConvMmaParams<S> p, Grid grid) {
+  constexpr int kElements = 16 / sizeof(S), kChunk = kChunkBytes / sizeof(S);
+  constexpr int kM = T::kFragmentRows, kN = T::kFragmentColumns;
+  GARFAST_DYNAMIC_SHARED(char, shared);
+  char* const x_tiles = shared;
+  char* const weight_tiles = shared + 2 * T::kXBytes;
+
+  const int thread = int(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int warp_down = warp % T::kWarpsDown, warp_across = warp / T::kWarpsDown;
+  int block = int(blockIdx.x);
+  const int first_channel = block % grid.channels * T::kChannels;
+  block /= grid.channels;
+  const int tile_column = block % grid.columns;
+  block /= grid.columns;
+  const int tile_row = block % grid.rows;
+  const int64_t sample = block / grid.rows;
+
+  // The pixel of x at the corner of the tile: for up = 2 one further out than the margin, whose even rows need it.
+  constexpr int kBefore = T::kUp == 2 ? 2 : T::kKernel / 2;
+  const int corner_row = tile_row * (T::kOutRows / T::kUp) - kBefore;
+  const int corner_column = tile_column * (T::kOutColumns / T::kUp) - kBefore;
+  const S* const x = p.x + sample * p.height * p.width * p.in_channels;
+  const float* const style = p.style ? p.style + sample * p.in_channels : nullptr;
+
+  // A thread fetches the same segment of every 64th pixel; -1: outside of x.
+  const int segment = thread % kSegments;
+  int x_offsets[T::kXLoads];
+#pragma unroll
+  for (int i = 0; i < T::kXLoads; ++i) {
+    const int pixel = thread / kSegments + i * (kThreads / kSegments);
+    const int row = corner_row + pixel / T::kXColumns, column = corner_column + pixel % T::kXColumns;
+    const bool inside =
+        pixel < T::kXPixels && unsigned(row) < unsigned(p.height) && unsigned(column) < unsigned(p.width);
+    x_offsets[i] = inside ? (row * p.width + column) * p.in_channels + segment * kElements : -1;
+  }
+  uint4 held[T::kXLoads];
+  const auto fetch_x = [&](int chunk) {
+    const bool exists = chunk * kChunk + segment * kElements < p.in_channels;
+#pragma unroll
+    for (int i = 0; i < T::kXLoads; ++i) {
+      held[i] = make_uint4(0, 0, 0, 0);
+      if (exists && x_offsets[i] >= 0) held[i] = *reinterpret_cast<const uint4*>(x + x_offsets[i] + chunk * kChunk);
+    }
+  };
+  const auto keep_x = [&](int chunk) {
+    const int channel = chunk * kChunk + segment * kElements;
+    const float* s = style && channel < p.in_channels ? style + channel : nullptr;
+    char* const tile = x_tiles + chunk % 2 * T::kXBytes;
+#pragma unroll
+    for (int i = 0; i < T::kXLoads; ++i) {
+      const int pixel = thread / kSegments + i * (kThreads / kSegments), column = pixel % T::kXColumns;
+      if (pixel < T::kXPixels)
+        *reinterpret_cast<uint4*>(tile + pixel * kChunkBytes + ((segment ^ (column / 2 % 4)) * 16)) =
+            modulated<S>(held[i], s);
+    }
+  };
+  // 64 rows of the weight tile, which are tap * kChannels + channel, at a time.
+  constexpr int kTapsAtOnce = T::kChannels < 64 ? 64 / T::kChannels : 1,
+                kPerTap = T::kChannels < 64 ? 1 : T::kChannels / 64;
+  const int weight_channel = thread / kSegments % T::kChannels;
+  const int weight_tap = kTapsAtOnce > 1 ? thread / kSegments / T::kChannels : 0;
+  const auto copy_weights = [&](int step) {
+    const int channel = step / T::kGroups * kChunk + segment * kElements, first_tap = step % T::kGroups * T::kGroup;
+    const SharedAddress tile = shared_address(weight_tiles + step % 2 * T::kWeightBytes);
+    const S* const from =
+        p.weight + ((first_channel + weight_channel) * T::kTaps + first_tap) * p.in_channels + channel;
+#pragma unroll
+    for (int i = 0; i < T::kWeightLoads; ++i) {
+      const int tap = i / kPerTap * kTapsAtOnce + weight_tap, out = weight_channel + i % kPerTap * 64;
+      if (tap >= T::kGroup) break;
+      const bool exists = first_channel + out < p.out_channels && channel < p.in_channels;
+      const int offset = exists ? (i % kPerTap * 64 * T::kTaps + tap) * p.in_channels : 0;
+      copy_async(tile + (tap * T::kChannels + out) * kChunkBytes + ((segment ^ (out / 2 % 4)) * 16),
+                 exists ? from + offset : p.weight, exists);
+    }
+  };
+
+  // Addresses of this lane's rows in the tiles, see load_matrices. kSegments / 2 products make a chunk; that of
+  // `half` 1 has its segments' second bit flipped.
+  const int position = lane % 16;
+  int x_rows[T::kHalo + 1];
+#pragma unroll
+  for (int d = 0; d <= T::kHalo; ++d)
+    x_rows[d] = warp_down * kM * T::kXColumns * kChunkBytes + (position + d) * kChunkBytes +
+                ((lane / 16) ^ ((position + d) / 2 % 4)) * 16;
+  const int weight_row = warp_across * kN * 8 + lane / 16 * 8 + lane % 8;
+  const int weight_offset = weight_row * kChunkBytes + ((lane / 8 % 2) ^ (weight_row / 2 % 4)) * 16;
+
+  float sums[T::kPhases][kM][kN][4] = {};
+  const auto load_x = [&](uint32_t (&a)[kM][4], SharedAddress tile, int down, int across, int half) {
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+      load_matrices(a[m], tile + ((x_rows[across] ^ (half * 32)) + (m + down) * T::kXColumns * kChunkBytes));
+  };
+  const auto add_tap = [&](float (&to)[kM][kN][4], const uint32_t (&a)[kM][4], SharedAddress tile, int tap, int half) {
+#pragma unroll
+    for (int n = 0; n < kN; n += 2) {
+      uint32_t b[4];
+      load_matrices(b, tile + ((weight_offset ^ (half * 32)) + (tap * T::kChannels + n * 8) * kChunkBytes));
+      if constexpr (sizeof(S) == 4) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) b[i] = to_tf32(baseline::bits_float(b[i]));
+      }
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+        multiply_add<S>(to[m][n], a[m], b);
+        multiply_add<S>(to[m][n + 1], a[m], b + 2);
+      }
+    }
+  };
+
+  const int chunks = (p.in_channels + kChunk - 1) / kChunk, steps = chunks * T::kGroups;
+  copy_weights(0);
+  fetch_x(0);
+  keep_x(0);
+#pragma unroll 1
+  for (int step = 0; step < steps; ++step) {
+    const int chunk = step / T::kGroups, group = step % T::kGroups;
+    wait_for_copies();
+    __syncthreads();  // this step's tiles are complete, and the last step's are free
+    if (step + 1 < steps) copy_weights(step + 1);
+    if (group == 0 && chunk + 1 < chunks) fetch_x(chunk + 1);
+    const SharedAddress x_tile = shared_address(x_tiles + chunk % 2 * T::kXBytes);
+    const SharedAddress weight_tile = shared_address(weight_tiles + step % 2 * T::kWeightBytes);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      uint32_t a[kM][4];
+      if constexpr (T::kUp == 1) {
+#pragma unroll
+        for (int dx = 0; dx < T::kKernel; ++dx) {
+          load_x(a, x_tile + group * T::kXColumns * kChunkBytes, 0, dx, half);
+          add_tap(sums[0], a, weight_tile, dx, half);
+        }
+      } else {
+        // Taps 0 and 1 take the pixel of the position, into its even and odd output; tap 2 the one before, into the
+        // even.
+#pragma unroll
+        for (int dy = 0; dy < 2; ++dy)
+#pragma unroll
+          for (int dx = 0; dx < 2; ++dx) {
+            load_x(a, x_tile, dy, dx, half);
+#pragma unroll
+            for (int ky = dy ? 0 : 2; ky < (dy ? 2 : 3); ++ky)
+#pragma unroll
+              for (int kx = dx ? 0 : 2; kx < (dx ? 2 : 3); ++kx)
+                add_tap(sums[ky % 2 * 2 + kx % 2], a, weight_tile, ky * 3 + kx, half);
+          }
+      }
+    }
+    if (group == T::kGroups - 1 && chunk + 1 < chunks) keep_x(chunk + 1);
+  }
+  __syncthreads();
+
+  float* const results = reinterpret_cast<float*>(shared);
+#pragma unroll
+  for (int phase = 0; phase < T::kPhases; ++phase)
+#pragma unroll
+    for (int m = 0; m < kM; ++m)
+#pragma unroll
+      for (int n = 0; n < kN; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int row = warp_down * kM + m, column = lane / 4 + 8 * i;
+          const int channel = (warp_across * kN + n) * 8 + lane % 4 * 2;
+          const int index = T::kUp == 2 ? up_index(2 * row + phase / 2, 2 * column + phase % 2, channel)
+                                        : (row * kColumns + column) * T::kResultStride + channel;
+          *reinterpret_cast<float2*>(results + index) =
+              make_float2(sums[phase][m][n][2 * i], sums[phase][m][n][2 * i + 1]);
+        }
+  __syncthreads();
+
+  const int first_row = tile_row * T::kOutRows, first_column = tile_column * T::kOutColumns;
+  if constexpr (T::kUp == 2) {
+    blur<S, T>(p, results, sample, first_row, first_column, first_channel);
+  } else {
+    constexpr int kQuads = T::kChannels / 4, kPixels = T::kRows * kColumns;
+#pragma unroll 1
+    for (int item = thread; item < kQuads * kPixels; item += kThreads) {
+      const int quad = p.channels_last ? item % kQuads : item / kPixels;
+      const int pixel = p.channels_last ? item / kQuads : item % kPixels;
+      const float4 four = *reinterpret_cast<const float4*>(results + pixel * T::kResultStride + 4 * quad);
+      const float v[4] = {four.x, four.y, four.z, four.w};
+      finish(p, 1, sample, first_row + pixel / kColumns, first_column + pixel % kColumns, first_channel + 4 * quad, v);
+    }
+  }
+}
+
+template <typename T, typename S>
+void forward_tile(const ModulatedConvMmaParams<S>& p, cudaStream_t stream) {
+  const auto tiles = [](int size, int tile) { return (size + tile - 1) / tile; };
+  const Grid grid{tiles(p.out_channels, T::kChannels), tiles(T::kUp * p.width, T::kOutColumns),
+                  tiles(T::kUp * p.height, T::kOutRows)};
+  const int64_t blocks = p.batch * grid.rows * grid.columns * grid.channels;
+  if (blocks > INT32_MAX) throw std::runtime_error("modulated_conv2d: too many tiles for one launch");
+  if (blocks > 0)
+    launch("modulated_conv2d", forward_kernel<S, T>, unsigned(blocks), kThreads, T::kSharedBytes, stream, p, grid);
+}
+
+template <typename S>
+void forward(const ModulatedConvMmaParams<S>& p, MmaTile tile, cudaStream_t stream) {
+  switch (tile) {
+    case MmaTile::kSame3x3:
+      return forward_tile<Tile<3, 1, 8, 128, 2, 2>>(p, stream);
+    case MmaTile::kSame3x3Narrow:
+      return forward_tile<Tile<3, 1, 8, 64, 4, 2>>(p, stream);
+    case MmaTile::kSame1x1:
+      return forward_tile<Tile<1, 1, 8, 64, 4, 2>>(p, stream);
+    case MmaTile::kUp:
+      return forward_tile<Tile<3, 2, 8, 32, 4, 2>>(p, stream);
+    case MmaTile::kUpLarge:
+      return forward_tile<Tile<3, 2, 16, 32, 8, 1>>(p, stream);
+  }
+}
+
+}  // namespace conv_mma
+}  // namespace cuda
+}  // namespace garfast

@@ -1,0 +1,12 @@
+#include "conv_mma_kernel.h"
+#include "garfast/cuda_kernels.h"
+
+namespace garfast {
+namespace cuda {
+
+void modulated_conv2d_mma(const ModulatedConvMmaParams<BFloat16>& p, MmaTile tile, cudaStream_t stream) {
+  conv_mma::forward(p, tile, stream);
+}
+
+}  // namespace cuda
+}  // namespace garfast

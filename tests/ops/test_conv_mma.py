@@ -1,0 +1,145 @@
+"""The tensor-core convolution against the equation in float64: every tile, dtype, layout and term."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from garfast.ops import _conv_mma, _epilogue
+
+_BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+
+
+class Case(NamedTuple):
+    batch: int
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    tile: str
+
+    @property
+    def up(self) -> int:
+        return 2 if self.tile.startswith("up") else 1
+
+    @property
+    def kernel(self) -> int:
+        return 1 if self.tile == "1x1" else 3
+
+
+# Sizes that no tile divides, one pixel, several chunks of channels, several blocks along each of channels, rows, columns.
+CASES = [
+    Case(2, 32, 32, 8, 16, "narrow"),
+    Case(1, 64, 20, 11, 5, "same"),
+    Case(2, 24, 130, 3, 19, "same"),
+    Case(1, 5, 70, 9, 17, "narrow"),
+    Case(3, 72, 3, 5, 9, "1x1"),
+    Case(1, 8, 65, 1, 1, "1x1"),
+    Case(2, 40, 33, 7, 3, "up"),
+    Case(1, 16, 7, 3, 15, "up"),
+    Case(1, 48, 5, 15, 2, "up-large"),
+]
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where the kernel runs: compiled for the CPU, or on the GPU."""
+    if request.param == "host":
+        request.getfixturevalue("cuda_on_host")
+        return "cpu"
+    return "cuda"
+
+
+def make(case: Case, dtype: torch.dtype, seed: int = 0, per_element: bool = False) -> dict[str, Any]:
+    """Random arguments with every term."""
+    random = torch.Generator().manual_seed(seed)
+    b, c, o, h, w, _ = case
+    k, up = case.kernel, case.up
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(size, generator=random)
+
+    map_channels = o if per_element else 1
+    return {
+        "x": normal(b, c, h, w).to(dtype),
+        "weight": (normal(o, c, k, k) / math.sqrt(c * k * k)).to(dtype),
+        "style": normal(b, c),
+        "scale_channel": normal(b, o).exp(),
+        "terms": _epilogue.Terms(
+            normal(b, map_channels, up * h, up * w).to(dtype),
+            normal(b, map_channels, up * h, up * w).to(dtype),
+            normal(b, 1, up * h, up * w).to(dtype),
+            torch.tensor(0.3),
+            normal(o),
+        ),
+        "activation": _epilogue.Activation(0.2, math.sqrt(2), 1.5),
+        "up": up,
+        "blur": _BLUR if up == 2 else None,
+    }
+
+
+def expected(args: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The equation in float64, and how much the magnitudes that it adds up to can be off by per unit of rounding."""
+    x, weight = args["x"].double(), args["weight"].double()
+    if args["style"] is not None:
+        x = x * args["style"].double()[:, :, None, None]
+
+    def convolve(x: Tensor, weight: Tensor) -> Tensor:
+        if args["up"] == 1:
+            return F.conv2d(x, weight, padding=weight.shape[2] // 2)
+        u = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        taps = args["blur"].double()[:, None] * args["blur"].double()
+        channels = u.shape[1]
+        return F.conv2d(F.pad(u, (1, 1, 1, 1)), taps.expand(channels, 1, 4, 4), groups=channels)
+
+    terms = _epilogue.Terms(*(None if t is None else t.double() for t in args["terms"]))
+    d = None if args["scale_channel"] is None else args["scale_channel"].double()
+    activation = args["activation"]
+    value = _epilogue.reference(convolve(x, weight), d, terms, activation)
+    size = convolve(x.abs(), weight.abs()) * activation.gain
+    if d is not None:
+        size = size * d[:, :, None, None]
+    if terms.scale_map is not None:
+        size = size * terms.scale_map.abs()
+    return value, size
+
+
+def run(args: dict[str, Any], device: str, tile: str, layout: torch.memory_format) -> Tensor:
+    def move(value: Any) -> Any:
+        return value.to(device) if isinstance(value, Tensor) else value
+
+    moved = {name: move(value) for name, value in args.items()}
+    moved["terms"] = _epilogue.Terms(*(move(term) for term in args["terms"]))
+    moved["x"] = moved["x"].contiguous(memory_format=layout)
+    return _conv_mma.forward(**moved, tile=tile)
+
+
+def assert_close(actual: Tensor, args: dict[str, Any]) -> None:
+    """Each factor and each product s x is rounded once to what the tensor cores multiply, the sum many times to float32
+    (at random, so by the root of its length), the result once."""
+    value, size = expected(args)
+    x, weight = args["x"], args["weight"]
+    unit = {torch.float32: 2.0**-11, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}[x.dtype]
+    roundings = 2 if x.dtype == torch.float32 else 1
+    length = weight[0].numel()
+    per_unit = (roundings * unit + (8 + math.sqrt(length)) * 2.0**-24) * size
+    # Independent roundings of a sum of `length` products cancel; 6 standard deviations of it, at most all of it.
+    tolerance = per_unit * min(1.0, 6 / math.sqrt(length)) + 2.0**-22 + torch.finfo(x.dtype).eps * value.abs()
+    error = (actual.cpu().double() - value).abs()
+    assert not torch.isnan(actual).any()
+    assert (error <= tolerance).all(), f"{float((error / tolerance).max()):.2f} times the tolerance"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["tf32", "fp16", "bf16"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_matches_the_equation(device, case, dtype):
+    layout = torch.channels_last if (case.height + case.width) % 2 else torch.contiguous_format
+    args = make(case, dtype)
+    result = run(args, device, case.tile, layout)
+    assert result.dtype == dtype
+    assert_close(result, args)
