@@ -1,22 +1,26 @@
 // The kernel behind modulated_conv2d_mma_*.cu.
 //
-// A block makes a tile of positions x channels of one sample: positions are a grid of kRows x 16, each row of which is
-// the 16 rows of one matrix product A (positions x K) times B (channels x K, transposed); K runs over the taps and, in
-// chunks of 64 bytes, the input channels. Per chunk the block keeps in shared memory
+// A block makes a tile of positions x channels of one sample: positions are a grid of kRows x kColumns; 16 of them in a
+// row, or across rows, are the rows of one matrix product A (positions x K) times B (channels x K, transposed); K runs
+// over the taps and, in chunks of 64 bytes, the input channels. Per chunk the block keeps in shared memory
 //   - x at the positions and their neighbours, read once for all taps, fetched to registers a chunk ahead, and
 //   multiplied
 //     by the style (rounded to S, as if s x had been stored) on its way into shared memory;
 //   - the weights of a group of taps, by asynchronous copies a group ahead.
-// Both have rows of 64 bytes whose four 16-byte segments are permuted by (row / 2) % 4, so that eight neighbouring rows
-// lie in eight different bank groups.
+// Both have rows of 64 bytes whose four 16-byte segments are permuted by (row / 2) % 4, with the column for the row
+// of a pixel, so that eight neighbouring rows lie in eight different bank groups.
 //
 // Up-sampling by 2: with u[2i + a, 2j + b] += w[a, b] x[i, j] an output of even or odd row and column takes 4, 2, 2 or
 // 1 of the nine taps. The block holds all four of these phases of its positions, so that a chunk of x serves each tap
 // once and no product with an inserted zero is computed. Positions start one before the tile and end one after it: the
-// blur needs that margin of u. u stays in shared memory, in float.
+// blur needs that margin of u. u stays in shared memory, in float. Grids of 18 columns make tiles of 32, which divide
+// the usual sizes.
 //
 // The accumulators go through shared memory, so that a thread ends with 4 neighbouring channels of a pixel and the
 // terms of the epilogue, the rounding and the store run along the layout of y.
+//
+// Before compute capability 8.0 there are no such instructions: the kernel compiles to nothing and must not be
+// launched.
 #pragma once
 
 #include <type_traits>
@@ -39,13 +43,13 @@ using baseline::widen;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kColumns = 16;     // of a position grid: the rows of a matrix fragment
 constexpr int kChunkBytes = 64;  // of input channels
 constexpr int kSegments = kChunkBytes / 16;
 
-template <int kKernel_, int kUp_, int kRows_, int kChannels_, int kWarpsDown_, int kBlocks_>
+template <int kKernel_, int kUp_, int kRows_, int kColumns_, int kChannels_, int kWarpsDown_, int kBlocks_>
 struct Tile {
-  static constexpr int kKernel = kKernel_, kUp = kUp_, kRows = kRows_, kChannels = kChannels_;
+  static constexpr int kKernel = kKernel_, kUp = kUp_, kRows = kRows_, kColumns = kColumns_;
+  static constexpr int kChannels = kChannels_;
   static constexpr int kWarpsDown = kWarpsDown_, kWarpsAcross = kWarps / kWarpsDown;  // along positions, channels
   static constexpr int kBlocks = kBlocks_;                                            // that share a multiprocessor
   static constexpr int kPhases = kUp * kUp, kTaps = kKernel * kKernel;
@@ -56,15 +60,16 @@ struct Tile {
   static constexpr int kXLoads = (kXPixels * kSegments + kThreads - 1) / kThreads;
   static constexpr int kWeightBytes = kGroup * kChannels * kChunkBytes;
   static constexpr int kWeightLoads = (kGroup * kChannels * kSegments + kThreads - 1) / kThreads;
-  static constexpr int kFragmentRows = kRows / kWarpsDown, kFragmentColumns = kChannels / 8 / kWarpsAcross;
+  static constexpr int kPositions = kRows * kColumns, kFragmentRows = (kPositions + 15) / 16 / kWarpsDown;
+  static constexpr int kFragmentColumns = kChannels / 8 / kWarpsAcross;
   static constexpr int kOutRows = kUp == 2 ? 2 * (kRows - 2) : kRows;
   static constexpr int kOutColumns = kUp == 2 ? 2 * (kColumns - 2) : kColumns;
   static constexpr int kResultStride = kUp == 2 ? kChannels : kChannels + 8;  // floats between pixels
-  static constexpr int kResultBytes = kRows * kColumns * kPhases * kResultStride * 4;
+  static constexpr int kResultBytes = kPositions * kPhases * kResultStride * 4;
   static constexpr int kLoopBytes = 2 * (kXBytes + kWeightBytes);
   static constexpr int kSharedBytes = kLoopBytes > kResultBytes ? kLoopBytes : kResultBytes;
-  static_assert(kWarps % kWarpsDown == 0 && kRows % kWarpsDown == 0 && kFragmentColumns % 2 == 0);
-  static_assert(kUp == 1 || (kKernel == 3 && kChannels == 32));
+  static_assert(kWarps % kWarpsDown == 0 && (kPositions + 15) / 16 % kWarpsDown == 0 && kFragmentColumns % 2 == 0);
+  static_assert(kUp == 1 || (kKernel == 3 && kChannels == 32 && kColumns % 2 == 0));
 };
 
 // How many tiles cover the output; a block's index counts channels fastest, so that neighbours share x.
@@ -141,21 +146,22 @@ __device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sampl
 
 // Where channel `channel` of u at (row, column) lies in shared memory: quads of channels are permuted by column, so
 // that the fragments' rows, which are every other column, lie in different banks.
+template <typename T>
 __device__ __forceinline__ int up_index(int row, int column, int channel) {
   const int quad = (channel / 4) ^ ((column / 2 % 4) * 2);
-  return (row * 2 * kColumns + column) * 32 + quad * 4 + channel % 4;
+  return (row * 2 * T::kColumns + column) * T::kChannels + quad * 4 + channel % 4;
 }
 
 // Blurs u and finishes it: a thread makes 2 columns of 4 channels down some rows, keeping the last rows in registers.
 template <typename S, typename T>
 __device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t sample, int first_row,
                      int first_column, int first_channel) {
-  constexpr int kQuads = T::kChannels / 4, kPairs = T::kOutColumns / 2, kParts = T::kRows / 4;
+  constexpr int kQuads = T::kChannels / 4, kPairs = T::kOutColumns / 2, kParts = kThreads / (kQuads * kPairs);
   constexpr int kPartRows = T::kOutRows / kParts;
   static_assert(T::kOutRows % kParts == 0);
   float f[4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) f[i] = p.filter[i];
+  for (int i = 0; i < 4; ++i) f[i] = p.filter[3 - i] * p.filter_gain;  // as correlation
   for (int item = int(threadIdx.x); item < kQuads * kPairs * kParts; item += kThreads) {
     const int quad = p.channels_last ? item % kQuads : item / kPairs % kQuads;
     const int pair = p.channels_last ? item / kQuads % kPairs : item % kPairs;
@@ -169,7 +175,7 @@ __device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t
 #pragma unroll
       for (int c = 0; c < 5; ++c) {
         // Row and column 0 of u are those before the margin.
-        const float4 four = *reinterpret_cast<const float4*>(u + up_index(top + r + 1, 2 * pair + c + 1, 4 * quad));
+        const float4 four = *reinterpret_cast<const float4*>(u + up_index<T>(top + r + 1, 2 * pair + c + 1, 4 * quad));
         const float value[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -197,6 +203,7 @@ __device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t
 
 template <typename S, typename T>
 __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(ModulatedConvMmaParams<S> p, Grid grid) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   constexpr int kElements = 16 / sizeof(S), kChunk = kChunkBytes / sizeof(S);
   constexpr int kM = T::kFragmentRows, kN = T::kFragmentColumns;
   GARFAST_DYNAMIC_SHARED(char, shared);
@@ -275,12 +282,16 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(Modulated
 
   // Addresses of this lane's rows in the tiles, see load_matrices. kSegments / 2 products make a chunk; that of
   // `half` 1 has its segments' second bit flipped.
-  const int position = lane % 16;
-  int x_rows[T::kHalo + 1];
+  int x_rows[kM][T::kHalo + 1];
 #pragma unroll
-  for (int d = 0; d <= T::kHalo; ++d)
-    x_rows[d] = warp_down * kM * T::kXColumns * kChunkBytes + (position + d) * kChunkBytes +
-                ((lane / 16) ^ ((position + d) / 2 % 4)) * 16;
+  for (int m = 0; m < kM; ++m)
+#pragma unroll
+    for (int d = 0; d <= T::kHalo; ++d) {
+      int position = (warp_down * kM + m) * 16 + lane % 16;
+      if constexpr (T::kPositions % 16 != 0) position = min(position, T::kPositions - 1);
+      const int row = position / T::kColumns, column = position % T::kColumns + d;
+      x_rows[m][d] = (row * T::kXColumns + column) * kChunkBytes + ((lane / 16) ^ (column / 2 % 4)) * 16;
+    }
   const int weight_row = warp_across * kN * 8 + lane / 16 * 8 + lane % 8;
   const int weight_offset = weight_row * kChunkBytes + ((lane / 8 % 2) ^ (weight_row / 2 % 4)) * 16;
 
@@ -288,7 +299,7 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(Modulated
   const auto load_x = [&](uint32_t (&a)[kM][4], SharedAddress tile, int down, int across, int half) {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
-      load_matrices(a[m], tile + ((x_rows[across] ^ (half * 32)) + (m + down) * T::kXColumns * kChunkBytes));
+      load_matrices(a[m], tile + ((x_rows[m][across] ^ (half * 32)) + down * T::kXColumns * kChunkBytes));
   };
   const auto add_tap = [&](float (&to)[kM][kN][4], const uint32_t (&a)[kM][4], SharedAddress tile, int tap, int half) {
 #pragma unroll
@@ -358,10 +369,12 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(Modulated
       for (int n = 0; n < kN; ++n)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const int row = warp_down * kM + m, column = lane / 4 + 8 * i;
+          const int position = (warp_down * kM + m) * 16 + lane / 4 + 8 * i;
+          if (position >= T::kPositions) continue;
+          const int row = position / T::kColumns, column = position % T::kColumns;
           const int channel = (warp_across * kN + n) * 8 + lane % 4 * 2;
-          const int index = T::kUp == 2 ? up_index(2 * row + phase / 2, 2 * column + phase % 2, channel)
-                                        : (row * kColumns + column) * T::kResultStride + channel;
+          const int index = T::kUp == 2 ? up_index<T>(2 * row + phase / 2, 2 * column + phase % 2, channel)
+                                        : position * T::kResultStride + channel;
           *reinterpret_cast<float2*>(results + index) =
               make_float2(sums[phase][m][n][2 * i], sums[phase][m][n][2 * i + 1]);
         }
@@ -371,16 +384,18 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(Modulated
   if constexpr (T::kUp == 2) {
     blur<S, T>(p, results, sample, first_row, first_column, first_channel);
   } else {
-    constexpr int kQuads = T::kChannels / 4, kPixels = T::kRows * kColumns;
+    constexpr int kQuads = T::kChannels / 4, kPixels = T::kPositions;
 #pragma unroll 1
     for (int item = thread; item < kQuads * kPixels; item += kThreads) {
       const int quad = p.channels_last ? item % kQuads : item / kPixels;
       const int pixel = p.channels_last ? item / kQuads : item % kPixels;
       const float4 four = *reinterpret_cast<const float4*>(results + pixel * T::kResultStride + 4 * quad);
       const float v[4] = {four.x, four.y, four.z, four.w};
-      finish(p, 1, sample, first_row + pixel / kColumns, first_column + pixel % kColumns, first_channel + 4 * quad, v);
+      finish(p, 1, sample, first_row + pixel / T::kColumns, first_column + pixel % T::kColumns,
+             first_channel + 4 * quad, v);
     }
   }
+#endif
 }
 
 template <typename T, typename S>
@@ -398,15 +413,15 @@ template <typename S>
 void forward(const ModulatedConvMmaParams<S>& p, MmaTile tile, cudaStream_t stream) {
   switch (tile) {
     case MmaTile::kSame3x3:
-      return forward_tile<Tile<3, 1, 8, 128, 2, 2>>(p, stream);
+      return forward_tile<Tile<3, 1, 8, 16, 128, 2, 2>>(p, stream);
     case MmaTile::kSame3x3Narrow:
-      return forward_tile<Tile<3, 1, 8, 64, 4, 2>>(p, stream);
+      return forward_tile<Tile<3, 1, 8, 16, 64, 4, 2>>(p, stream);
     case MmaTile::kSame1x1:
-      return forward_tile<Tile<1, 1, 8, 64, 4, 2>>(p, stream);
+      return forward_tile<Tile<1, 1, 8, 16, 64, 4, 2>>(p, stream);
     case MmaTile::kUp:
-      return forward_tile<Tile<3, 2, 8, 32, 4, 2>>(p, stream);
+      return forward_tile<Tile<3, 2, 7, 18, 32, 4, 2>>(p, stream);
     case MmaTile::kUpLarge:
-      return forward_tile<Tile<3, 2, 16, 32, 8, 1>>(p, stream);
+      return forward_tile<Tile<3, 2, 14, 18, 32, 8, 1>>(p, stream);
   }
 }
 

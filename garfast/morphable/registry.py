@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from garfast.errors import ModelFileError
 from garfast.io.atomic import atomic_path
+from garfast.io.directories import data_directory
 from garfast.morphable.model import MorphableModel
 
 BUILTIN = "builtin"
@@ -25,16 +26,6 @@ class ModelEntry(NamedTuple):
 
     name: str
     path: Path | None  # None for the built-in face
-
-
-def data_directory() -> Path:
-    """The user's data folder; it may not exist yet."""
-    home = os.environ.get("GARFAST_HOME")
-    if home:
-        return Path(home).expanduser()
-    xdg = os.environ.get("XDG_DATA_HOME")
-    base = Path(xdg).expanduser() if xdg else Path.home() / ".local" / "share"
-    return base / "garfast"
 
 
 def model_directory() -> Path:

@@ -8,46 +8,78 @@ use it keep both channels_last. The result has the layout of x either way.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue, _native
 
-# MmaTile of modulated_conv2d_mma.h: number, and the output pixels x channels of a block.
-_TILES = {"same": (0, 8, 16, 128), "narrow": (1, 8, 16, 64), "1x1": (2, 8, 16, 64), "up": (3, 12, 28, 32)}
-_TILES["up-large"] = (4, 28, 28, 32)
-_POSITIONS = {"up": 8 * 16, "up-large": 16 * 16}
-_LARGE_SHARED_BYTES = 128 * 1024
+
+class Tile(NamedTuple):
+    """What a block of the kernel makes, see MmaTile in modulated_conv2d_mma.h."""
+
+    name: str
+    number: int
+    rows: int  # of the output
+    columns: int
+    channels: int
+    positions: int  # pixels of x that it computes for, those outside of its output included
+
+    def blocks(self, out_channels: int, out_height: int, out_width: int) -> int:
+        """How many cover one sample."""
+        return -(-out_channels // self.channels) * -(-out_height // self.rows) * -(-out_width // self.columns)
 
 
-def why_not(x: Tensor, kernel: int, up: int) -> str:
+TILES = {
+    tile.name: tile
+    for tile in (
+        Tile("same", 0, 8, 16, 128, 128),
+        Tile("narrow", 1, 8, 16, 64, 128),
+        Tile("1x1", 2, 8, 16, 64, 128),
+        Tile("up", 3, 10, 32, 32, 128),
+        Tile("up-large", 4, 24, 32, 32, 256),
+    )
+}
+_LARGE_SHARED_BYTES = 126 * 1024
+
+
+def why_not(x: Tensor, out_channels: int, kernel: int, up: int) -> str:
     """Why the kernel cannot take this convolution of ``x``; '' if it can."""
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it has no {x.dtype}"
     if (kernel, up) not in ((1, 1), (3, 1), (3, 2)):
         return f"it has no {kernel}x{kernel} convolution with up={up}"
+    _, channels, height, width = x.shape
+    if max(channels * height * width, out_channels * up * up * height * width, 9 * out_channels * channels) >= 2**31:
+        return "a sample or the weight has 2^31 elements or more"
     if not _native.CUDA_ON_HOST and torch.cuda.get_device_capability(x.device) < (8, 0):
         return "it needs compute capability 8.0"
     return ""
 
 
-def tile_name(device: torch.device, kernel: int, up: int, out_channels: int, height: int, width: int) -> str:
-    """The tile for a convolution of maps of ``height`` x ``width``: the one that computes least outside of them."""
-    if up == 1:
-        return "1x1" if kernel == 1 else "narrow" if out_channels % 128 in range(1, 65) else "same"
-    work = {}
-    for name, positions in _POSITIONS.items():
-        _, rows, columns, _ = _TILES[name]
-        work[name] = -(-2 * height // rows) * -(-2 * width // columns) * positions
-    small = not _native.CUDA_ON_HOST and _shared_bytes(device) < _LARGE_SHARED_BYTES
-    return "up" if small or work["up"] <= work["up-large"] else "up-large"
+def choose_tile(kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True) -> Tile:
+    """The tile for maps x of ``height`` x ``width`` that computes least beside the output.
+
+    Args:
+        large: whether a block may have 126 KiB of shared memory.
+    """
+    if kernel == 1:
+        return TILES["1x1"]
+    names = ("same", "narrow") if up == 1 else ("up", "up-large") if large else ("up",)
+
+    def work(tile: Tile) -> int:
+        return tile.blocks(out_channels, up * height, up * width) * tile.positions * tile.channels
+
+    return min((TILES[name] for name in names), key=work)
 
 
-def _shared_bytes(device: torch.device) -> int:
-    """How much shared memory a block may ask for."""
+def _has_large_shared(device: torch.device) -> bool:
+    if _native.CUDA_ON_HOST:
+        return True
     properties = torch.cuda.get_device_properties(device)
-    return getattr(properties, "shared_memory_per_block_optin", 0)
+    return getattr(properties, "shared_memory_per_block_optin", 0) >= _LARGE_SHARED_BYTES
 
 
 def forward(
@@ -60,7 +92,8 @@ def forward(
     *,
     up: int = 1,
     blur: Tensor | None = None,
-    tile: str | None = None,
+    blur_gain: float = 1.0,
+    tile: Tile | None = None,
 ) -> Tensor:
     """Run the kernel; everything must have been checked, and ``why_not`` must be ''.
 
@@ -71,8 +104,9 @@ def forward(
         style: s, [B, C] float32, or None for 1; s x is rounded to the dtype of x.
         scale_channel: d, [B, O] float32, or None for 1.
         terms, activation: the epilogue at [B, O, up H, up W].
-        blur: for up=2, float32 [4], the taps of the FIR along rows and columns, correlated with u padded by 1.
-        tile: a key of _TILES; chosen by the shape when None.
+        blur: for up=2, float32 [4], the taps of the FIR along rows and columns, convolved with u padded by 1.
+        blur_gain: factor of the taps in each direction.
+        tile: chosen by the shape when None.
 
     Returns:
         [B, O, up H, up W] in the dtype and layout of x.
@@ -89,14 +123,15 @@ def forward(
         style = None if style is None else F.pad(style, (0, missing))
     x, weight = _aligned_channels_last(x), _aligned_channels_last(weight)
     style = None if style is None else _aligned(style.contiguous())
-    name = tile or tile_name(x.device, kernel, up, out_channels, height, width)
+    if tile is None:
+        tile = choose_tile(kernel, up, out_channels, height, width, _has_large_shared(x.device))
     _dispatch.call_native(
         "cuda",
         f"modulated_conv2d_mma_{_dispatch.dtype_suffix(x.dtype)}",
         x,
         (batch, x.shape[1], out_channels, height, width, layout == torch.channels_last),
         _epilogue.native_terms(y, scale_channel, *terms, activation),
-        *(x, weight, style, blur, y, _TILES[name][0]),
+        *(x, weight, style, blur, blur_gain, y, tile.number),
     )
     return y
 

@@ -57,10 +57,13 @@ void wait(State state) {
   swapcontext(&fibers[current]->context, &scheduler);
 }
 
-// Lets the warp collectives and the block barrier go on whose threads have all arrived; false if none has.
-bool release(size_t threads) {
-  bool released = false;
-  for (size_t first = 0; first < threads; first += 32) {
+// Lets the warp collectives of one warp, or the block barrier, go on whose threads have all arrived; false if none has.
+// The same warp goes first until it waits at a barrier: warps that run as far apart as they may show a missing one.
+bool release(size_t threads, size_t favourite) {
+  const size_t count = (threads + 31) / 32;
+  for (size_t w = 0; w < count; ++w) {
+    const size_t first = (favourite + w) % count * 32;
+    bool released = false;
     const size_t lanes = std::min<size_t>(32, threads - first);
     for (size_t i = 0; i < lanes; ++i) {
       if (fibers[first + i]->state != State::kInWarp) continue;
@@ -77,8 +80,8 @@ bool release(size_t threads) {
         }
       released = true;
     }
+    if (released) return true;
   }
-  if (released) return true;
   int arrived = 0, live = 0;
   Votes next{true, false, 0};
   for (size_t i = 0; i < threads; ++i) {
@@ -99,6 +102,7 @@ bool release(size_t threads) {
 
 void run_block(size_t threads, std::mt19937& random) {
   std::vector<size_t> order(threads);
+  const size_t favourite = random();
   for (size_t i = 0; i < threads; ++i) {
     order[i] = i;
     Fiber& fiber = *fibers[i];
@@ -126,7 +130,7 @@ void run_block(size_t threads, std::mt19937& random) {
     if (done == threads) return;
     const bool ready =
         std::any_of(order.begin(), order.end(), [](size_t i) { return fibers[i]->state == State::kReady; });
-    if (!ready && !release(threads))
+    if (!ready && !release(threads, favourite))
       throw std::runtime_error(
           "deadlock: some threads of a block wait at a barrier or warp collective that others never reach");
   }

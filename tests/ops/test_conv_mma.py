@@ -12,7 +12,7 @@ from torch import Tensor
 
 from garfast.ops import _conv_mma, _epilogue
 
-_BLUR = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
+_BLUR = torch.tensor([1.0, 3.0, 3.5, 0.5]) / 8  # not symmetric, so that its direction shows
 
 
 class Case(NamedTuple):
@@ -32,7 +32,7 @@ class Case(NamedTuple):
         return 1 if self.tile == "1x1" else 3
 
 
-# Sizes that no tile divides, one pixel, several chunks of channels, several blocks along each of channels, rows, columns.
+# Sizes that no tile divides, one pixel, several chunks of channels, several blocks along channels, rows, columns.
 CASES = [
     Case(2, 32, 32, 8, 16, "narrow"),
     Case(1, 64, 20, 11, 5, "same"),
@@ -80,6 +80,7 @@ def make(case: Case, dtype: torch.dtype, seed: int = 0, per_element: bool = Fals
         "activation": _epilogue.Activation(0.2, math.sqrt(2), 1.5),
         "up": up,
         "blur": _BLUR if up == 2 else None,
+        "blur_gain": 2.0,
     }
 
 
@@ -93,8 +94,8 @@ def expected(args: dict[str, Any]) -> tuple[Tensor, Tensor]:
         if args["up"] == 1:
             return F.conv2d(x, weight, padding=weight.shape[2] // 2)
         u = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        taps = args["blur"].double()[:, None] * args["blur"].double()
-        channels = u.shape[1]
+        line = args["blur"].double().flip(0) * args["blur_gain"]
+        taps, channels = line[:, None] * line, u.shape[1]
         return F.conv2d(F.pad(u, (1, 1, 1, 1)), taps.expand(channels, 1, 4, 4), groups=channels)
 
     terms = _epilogue.Terms(*(None if t is None else t.double() for t in args["terms"]))
@@ -116,7 +117,7 @@ def run(args: dict[str, Any], device: str, tile: str, layout: torch.memory_forma
     moved = {name: move(value) for name, value in args.items()}
     moved["terms"] = _epilogue.Terms(*(move(term) for term in args["terms"]))
     moved["x"] = moved["x"].contiguous(memory_format=layout)
-    return _conv_mma.forward(**moved, tile=tile)
+    return _conv_mma.forward(**moved, tile=_conv_mma.TILES[tile])
 
 
 def assert_close(actual: Tensor, args: dict[str, Any]) -> None:
@@ -137,9 +138,77 @@ def assert_close(actual: Tensor, args: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["tf32", "fp16", "bf16"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-def test_matches_the_equation(device, case, dtype):
+def test_matches_the_equation(device, poisoned, case, dtype):
     layout = torch.channels_last if (case.height + case.width) % 2 else torch.contiguous_format
     args = make(case, dtype)
     result = run(args, device, case.tile, layout)
     assert result.dtype == dtype
+    assert result.is_contiguous(memory_format=layout)
     assert_close(result, args)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])
+@pytest.mark.parametrize("tile", ["narrow", "up"])
+def test_maps_per_element(device, poisoned, tile, layout):
+    args = make(Case(2, 8, 6, 3, 5, tile), torch.bfloat16, per_element=True)
+    assert_close(run(args, device, tile, layout), args)
+
+
+@pytest.mark.parametrize("tile", ["1x1", "up"])
+@pytest.mark.parametrize("term", ["style", "scale_channel", *_epilogue.Terms._fields, "all"])
+def test_every_term_is_optional(device, poisoned, tile, term):
+    args = make(Case(2, 8, 6, 4, 3, tile), torch.float16)
+    for name in ("style", "scale_channel"):
+        if term in (name, "all"):
+            args[name] = None
+    args["terms"] = _epilogue.Terms(
+        *(None if term in (name, "all") else value for name, value in args["terms"]._asdict().items())
+    )
+    if term == "all":
+        args["activation"] = _epilogue.Activation(1.0, 1.0, math.nan)
+    assert_close(run(args, device, tile, torch.contiguous_format), args)
+
+
+def test_memory_that_starts_anywhere(device, poisoned):
+    args = make(Case(1, 8, 6, 5, 5, "narrow"), torch.bfloat16)
+    layout = torch.channels_last
+    expected_result = run(args, device, "narrow", layout)
+    for name in ("x", "weight", "style"):
+        value = args[name]
+        whole = torch.zeros(value.numel() + 1, dtype=value.dtype)
+        view = whole[1:].view(value.permute(0, 2, 3, 1).shape if value.dim() == 4 else value.shape)
+        args[name] = (view.permute(0, 3, 1, 2) if value.dim() == 4 else view).copy_(value)
+    assert torch.equal(run(args, device, "narrow", layout), expected_result)
+
+
+@pytest.mark.parametrize("size", [(0, 8, 4, 3, 3), (2, 8, 0, 3, 3), (2, 8, 4, 0, 3)])
+def test_empty(device, size):
+    args = make(Case(*size, "up"), torch.float32)
+    assert run(args, device, "up", torch.contiguous_format).shape == (size[0], size[2], 2 * size[3], 2 * size[4])
+
+
+def test_same_bits_every_time(device):
+    args = make(Case(1, 40, 9, 6, 6, "up"), torch.float32)
+    first, second = (run(args, device, "up", torch.contiguous_format) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_the_tile_with_the_least_to_compute():
+    def name(up: int, out_channels: int, size: int, kernel: int = 3, large: bool = True) -> str:
+        return _conv_mma.choose_tile(kernel, up, out_channels, size, size, large).name
+
+    assert name(1, 128, 256) == "same"
+    assert name(1, 192, 64) == "narrow"
+    assert name(1, 3, 256, kernel=1) == "1x1"
+    assert name(2, 128, 128) == "up-large"
+    assert name(2, 128, 128, large=False) == "up"
+    assert name(2, 512, 4) == "up"
+
+
+def test_says_what_it_cannot_take(cuda_on_host):
+    x = torch.zeros(1, 8, 4, 4)
+    assert _conv_mma.why_not(x, 64, 3, 2) == ""
+    assert "float64" in _conv_mma.why_not(x.double(), 64, 3, 1)
+    assert "5x5" in _conv_mma.why_not(x, 64, 5, 1)
+    assert "1x1" in _conv_mma.why_not(x, 64, 1, 2)
+    assert "2^31" in _conv_mma.why_not(torch.empty(1, 8, 2**14, 2**14, device="meta"), 3, 3, 1)

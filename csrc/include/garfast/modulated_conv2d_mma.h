@@ -15,7 +15,8 @@ struct ModulatedConvMmaParams {
   const S* x;           // [B, H, W, C_in]
   const S* weight;      // [C_out, kernel, kernel, C_in]
   const float* style;   // s [B, C_in], or null for 1
-  const float* filter;  // [4], up = 2 only: correlated with the up-sampled rows and columns
+  const float* filter;  // [4], up = 2 only: convolved with the up-sampled rows and columns ...
+  float filter_gain;    // ... times this, in each direction
   EpilogueTerms<S> terms;
   S* y;                // [B, C_out, up H, up W] out
   bool channels_last;  // layout of y and of the maps per element
@@ -24,13 +25,13 @@ struct ModulatedConvMmaParams {
   int out_channels, height, width;  // height and width of x; a sample of x or y has fewer than 2^31 elements
 };
 
-// Tiles; output pixels x channels of a block, see csrc/cuda/modulated_conv2d_mma.h.
+// Tiles; output pixels x channels of a block, see csrc/cuda/conv_mma_kernel.h.
 enum class MmaTile {
   kSame3x3 = 0,        // 8 x 16 x 128
   kSame3x3Narrow = 1,  // 8 x 16 x 64
   kSame1x1 = 2,        // 8 x 16 x 64
-  kUp = 3,             // 12 x 28 x 32
-  kUpLarge = 4,        // 28 x 28 x 32: less redundant work, 128 KiB of shared memory
+  kUp = 3,             // 10 x 32 x 32
+  kUpLarge = 4,        // 24 x 32 x 32: less redundant work, 126 KiB of shared memory
 };
 
 }  // namespace garfast

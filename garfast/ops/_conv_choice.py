@@ -1,0 +1,206 @@
+"""Which convolution modulated_conv2d runs forward on CUDA: the tensor-core kernel ('mma') or the library's ('library').
+
+The first of these that says: `use_convolution`, the environment variable GARFAST_CONV (mma, library or auto), what
+`tune_convolutions` measured on this GPU, and a model of the two. The model is no measurement: it is arithmetic over the
+rates on a data sheet and two guessed efficiencies, so tune once on the GPU that matters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from garfast.errors import ArgumentError
+from garfast.io.atomic import atomic_path
+from garfast.io.directories import data_directory
+from garfast.ops import _conv_mma, _native
+
+PATHS = ("mma", "library")
+
+# One H200: bf16 and fp16, tf32 [FLOP/s]; bytes/s; multiprocessors. Other GPUs have other rates in like proportion.
+_RATES = {"float16": 989e12, "bfloat16": 989e12, "float32": 495e12}
+_BANDWIDTH = 4.8e12
+_MULTIPROCESSORS = 132
+# The share of the rate that each convolution is supposed to reach on a full GPU: guesses.
+_EFFICIENCY = {"mma": 0.5, "library": 0.7}
+
+
+class Layer(NamedTuple):
+    """What the choice depends on; sizes are those of x."""
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    kernel: int
+    up: int
+    dtype: str  # 'float32' (as tf32), 'float16', 'bfloat16'
+    channels_last: bool
+
+    @property
+    def key(self) -> str:
+        """One word for files."""
+        return "-".join(str(int(value) if isinstance(value, bool) else value) for value in self)
+
+
+class _State:
+    """What the process knows; one for all threads."""
+
+    override: str | None = None
+    measuring = False
+    # Per GPU, per layer, per path: milliseconds. None: not read yet.
+    measured: dict[str, dict[str, dict[str, float]]] | None = None
+
+
+_state = _State()
+
+
+def choose(layer: Layer, device: torch.device, run: Mapping[str, Callable[[], object]] | None = None) -> str:
+    """'mma' or 'library' for a layer that both can run.
+
+    Args:
+        run: calls that run the layer by each path, for `tune_convolutions`; without them nothing is measured.
+
+    Raises:
+        ArgumentError: GARFAST_CONV is something else.
+    """
+    asked = _state.override or os.environ.get("GARFAST_CONV", "auto")
+    if asked not in (*PATHS, "auto"):
+        raise ArgumentError(f"GARFAST_CONV must be mma, library or auto, not {asked!r}")
+    if asked != "auto":
+        return asked
+    times = _measured().get(_gpu(device), {}).get(layer.key)
+    if times is None and run is not None and _state.measuring and not _capturing(device):
+        times = _measured().setdefault(_gpu(device), {})[layer.key] = _measure(run, device)
+    if times is None:
+        times = estimate(layer)
+    return min(PATHS, key=times.__getitem__)
+
+
+@contextmanager
+def use_convolution(path: str) -> Iterator[None]:
+    """Inside the block every CUDA forward takes ``path`` ('mma' or 'library') where it can; for all threads.
+
+    Raises:
+        ArgumentError: ``path`` is something else.
+    """
+    if path not in PATHS:
+        raise ArgumentError(f"use_convolution: path must be mma or library, not {path!r}")
+    before, _state.override = _state.override, path
+    try:
+        yield
+    finally:
+        _state.override = before
+
+
+@contextmanager
+def tune_convolutions(save: bool = True) -> Iterator[None]:
+    """Inside the block every layer that runs forward on CUDA is timed once by both paths; the faster is used from then.
+
+    Run the network once inside it, with the batch size and dtype of later use, before any CUDA graph is captured:
+    nothing is timed during a capture. Layers timed before, in this process or by an earlier one, are not timed again.
+
+    Args:
+        save: keep the times for later processes, in convolutions.json in the user's data folder.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    before, _state.measuring = _state.measuring, True
+    try:
+        yield
+    finally:
+        _state.measuring = before
+    if save:
+        with atomic_path(_file()) as temporary:
+            temporary.write_text(json.dumps(_measured(), indent=1, sort_keys=True))
+
+
+def estimate(layer: Layer) -> dict[str, float]:
+    """The model: milliseconds by each path on an H200, from operations, bytes and how many blocks fill the GPU."""
+    batch, channels, out_channels, height, width, kernel, up, dtype, channels_last = layer
+    rate, size = _RATES[dtype], 4 if dtype == "float32" else 2
+    x, y = batch * channels * height * width * size, batch * out_channels * height * width * up * up * size
+    weight = out_channels * channels * kernel * kernel * size
+    operations = 2.0 * batch * height * width * out_channels * channels * kernel * kernel
+
+    # Modulate; convolve; for up = 2 blur; the epilogue. Each reads and writes once.
+    library = max(operations / (rate * _EFFICIENCY["library"]), (x + y + weight) / _BANDWIDTH)
+    library += (2 * x + 2 * y * up) / _BANDWIDTH
+
+    tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width)
+    blocks = -(-batch * tile.blocks(out_channels, up * height, up * width) // _MULTIPROCESSORS) * _MULTIPROCESSORS
+    busy = blocks * 2.0 * tile.positions * tile.channels * channels * kernel * kernel
+    mma = max(busy / (rate * _EFFICIENCY["mma"]), (x + y + weight) / _BANDWIDTH)
+    if not channels_last:
+        mma += 2 * x / _BANDWIDTH
+    return {"mma": 1e3 * mma, "library": 1e3 * library}
+
+
+def _measured() -> dict[str, dict[str, dict[str, float]]]:
+    if _state.measured is None:
+        _state.measured = _read(_file())
+    return _state.measured
+
+
+def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """The times in a file; those of a file that is missing or damaged are measured anew."""
+    try:
+        found = json.loads(path.read_text())
+        return {
+            str(gpu): {str(key): {path: float(times[path]) for path in PATHS} for key, times in layers.items()}
+            for gpu, layers in found.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _file() -> Path:
+    return data_directory() / "convolutions.json"
+
+
+@lru_cache
+def _gpu(device: torch.device) -> str:
+    """What the times hold for: the GPU and the library's version."""
+    if _native.CUDA_ON_HOST:
+        return "host"
+    return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _measure(run: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
+    """Milliseconds of each path: the median of 10 runs after 3, taking turns."""
+    times: dict[str, list[float]] = {path: [] for path in PATHS}
+    for repeat in range(13):
+        for path in PATHS:
+            elapsed = _time(run[path], device)
+            if repeat >= 3:
+                times[path].append(elapsed)
+    return {path: statistics.median(values) for path, values in times.items()}
+
+
+def _time(call: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - start)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize(device)
+    begin.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end))

@@ -1,0 +1,131 @@
+"""Which convolution runs: who may say so, what is measured and kept, what the model says without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from garfast.errors import ArgumentError, OutputError
+from garfast.ops import _conv_choice
+from garfast.ops._conv_choice import Layer, choose, tune_convolutions, use_convolution
+
+_SMALL = Layer(1, 512, 512, 4, 4, 3, 1, "bfloat16", True)
+_DEVICE = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cuda_on_host: None) -> Iterator[None]:
+    """Nothing measured, nothing asked for, an empty data folder."""
+    monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
+    monkeypatch.delenv("GARFAST_CONV", raising=False)
+    monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
+    _conv_choice._gpu.cache_clear()
+    yield
+    _conv_choice._gpu.cache_clear()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs are not timed but counted; 'mma' takes half as long."""
+    calls: list[str] = []
+
+    def take(call, device):
+        call()
+        return {"mma": 1.0, "library": 2.0}[calls[-1]]
+
+    monkeypatch.setattr(_conv_choice, "_time", take)
+    return calls
+
+
+def runs(calls: list[str]) -> dict:
+    return {path: lambda path=path: calls.append(path) for path in _conv_choice.PATHS}
+
+
+def test_the_model_leaves_small_layers_to_the_library():
+    assert choose(_SMALL, _DEVICE) == "library"
+    assert _conv_choice.estimate(_SMALL)["mma"] > 0
+
+
+def test_the_environment_overrules_the_model(monkeypatch):
+    monkeypatch.setenv("GARFAST_CONV", "mma")
+    assert choose(_SMALL, _DEVICE) == "mma"
+    monkeypatch.setenv("GARFAST_CONV", "auto")
+    assert choose(_SMALL, _DEVICE) == "library"
+    monkeypatch.setenv("GARFAST_CONV", "fast")
+    with pytest.raises(ArgumentError, match="GARFAST_CONV must be mma, library or auto, not 'fast'"):
+        choose(_SMALL, _DEVICE)
+
+
+def test_the_block_overrules_the_environment(monkeypatch):
+    monkeypatch.setenv("GARFAST_CONV", "library")
+    with use_convolution("mma"):
+        assert choose(_SMALL, _DEVICE) == "mma"
+        with use_convolution("library"):
+            assert choose(_SMALL, _DEVICE) == "library"
+        assert choose(_SMALL, _DEVICE) == "mma"
+    assert choose(_SMALL, _DEVICE) == "library"
+    with pytest.raises(ArgumentError, match="path must be mma or library"), use_convolution("fast"):
+        pass
+
+
+def test_measures_once_and_only_when_asked(clock):
+    assert choose(_SMALL, _DEVICE, runs(clock)) == "library"
+    assert clock == []
+    with tune_convolutions():
+        assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
+        count = len(clock)
+        assert count > 2
+        assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
+    assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
+    assert len(clock) == count
+    assert choose(_SMALL._replace(batch=2), _DEVICE) == "library"
+
+
+def test_times_are_kept_for_the_next_process(clock, monkeypatch, tmp_path):
+    with tune_convolutions():
+        choose(_SMALL, _DEVICE, runs(clock))
+    saved = json.loads((tmp_path / "convolutions.json").read_text())
+    assert list(saved.values()) == [{"1-512-512-4-4-3-1-bfloat16-1": {"library": 2.0, "mma": 1.0}}]
+    monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
+    assert choose(_SMALL, _DEVICE) == "mma"
+
+
+def test_times_need_not_be_kept(clock, tmp_path):
+    with tune_convolutions(save=False):
+        choose(_SMALL, _DEVICE, runs(clock))
+    assert list(tmp_path.iterdir()) == []
+    assert choose(_SMALL, _DEVICE) == "mma"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"host": 3}', '{"host": {"1-512": {"mma": "x", "library": 1}}}'])
+def test_a_damaged_file_counts_as_none(text, tmp_path):
+    (tmp_path / "convolutions.json").write_text(text)
+    assert choose(_SMALL, _DEVICE) == "library"
+
+
+def test_nothing_is_measured_during_a_capture(clock, monkeypatch):
+    monkeypatch.setattr(_conv_choice, "_capturing", lambda device: True)
+    with tune_convolutions():
+        assert choose(_SMALL, _DEVICE, runs(clock)) == "library"
+    assert clock == []
+
+
+def test_says_where_it_cannot_keep_the_times(clock, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GARFAST_HOME", str(tmp_path / "file"))
+    with pytest.raises(OutputError), tune_convolutions():
+        choose(_SMALL, _DEVICE, runs(clock))
+    assert choose(_SMALL, _DEVICE) == "mma"
+
+
+@pytest.mark.gpu
+def test_measures_on_the_device(monkeypatch):
+    monkeypatch.setattr(_conv_choice._native, "CUDA_ON_HOST", False)
+    device = torch.device("cuda", 0)
+    a, b = (torch.ones(size, size, device=device) for size in (2048, 64))
+    with tune_convolutions():
+        assert choose(_SMALL, device, {"mma": lambda: b @ b, "library": lambda: a @ a}) == "mma"
