@@ -13,12 +13,12 @@ using ConvArgs = std::tuple<int64_t, int, int, int, int, bool>;
 
 template <typename S>
 void forward(int device, Address stream, const ConvArgs& conv, const TermArgs& terms, Address x, Address weight,
-             Address style, Address filter, float filter_gain, Address y, int tile) {
+             Address style, Address filter, float filter_gain, Address f, Address y, int tile) {
   const auto [batch, in_channels, out_channels, height, width, channels_last] = conv;
   cuda::use_device(device);
   cuda::modulated_conv2d_mma(
-      {in<S>(x), in<S>(weight), in<float>(style), in<float>(filter), filter_gain, epilogue_terms<S>(terms), out<S>(y),
-       channels_last, batch, in_channels, out_channels, height, width},
+      {in<S>(x), in<S>(weight), in<float>(style), in<float>(filter), filter_gain, epilogue_terms<S>(terms), out<S>(f),
+       out<S>(y), channels_last, batch, in_channels, out_channels, height, width},
       MmaTile(tile), cuda::as_stream(stream));
 }
 

@@ -77,12 +77,19 @@ struct Grid {
   int channels, columns, rows;
 };
 
+// The first `count` of 4 numbers to elements `step` apart; packed: to 4 neighbours, aligned to their size.
 template <typename S>
-__device__ void store_four(const float* v, S* to) {
-  if constexpr (sizeof(S) == 4)
-    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
-  else
-    *reinterpret_cast<uint2*>(to) = make_uint2(pack<S>(v[0], v[1]), pack<S>(v[2], v[3]));
+__device__ __forceinline__ void store_four(const float* v, S* to, int step, int count, bool packed) {
+  if (packed) {
+    if constexpr (sizeof(S) == 4)
+      *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+    else
+      *reinterpret_cast<uint2*>(to) = make_uint2(pack<S>(v[0], v[1]), pack<S>(v[2], v[3]));
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (i < count) to[i * step] = narrow<S>(v[i]);
 }
 
 // 16 bytes of x times the style of their channels, as the products take them; `style` null: unscaled.
@@ -122,7 +129,7 @@ __device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sampl
   const int pixels = height * width, pixel = row * width + column, step = p.channels_last ? 1 : pixels;
   const int within = p.channels_last ? pixel * p.out_channels + channel : channel * pixels + pixel;
   const float scale = pixel_scale(t, sample, pixel), shift = pixel_shift(t, sample, pixel);
-  S* y = p.y + sample * p.out_channels * pixels + within;
+  const int64_t offset = sample * p.out_channels * pixels + within;
   float v[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -135,13 +142,10 @@ __device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sampl
       addend += widen(t.shift_map.data[sample * t.shift_map.batch_stride + within + i * step]);
     v[i] = activate(sums[i] * factor + addend, t.alpha, t.gain, t.clamp);
   }
-  if (p.channels_last && p.out_channels % 4 == 0) {
-    store_four(v, y);
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-    if (channel + i < p.out_channels) y[i * step] = narrow<S>(v[i]);
+  const int count = min(4, p.out_channels - channel);
+  const bool packed = p.channels_last && p.out_channels % 4 == 0;
+  store_four(v, p.y + offset, step, count, packed);
+  if (p.f) store_four(sums, p.f + offset, step, count, packed);
 }
 
 // Where channel `channel` of u at (row, column) lies in shared memory: quads of channels are permuted by column, so

@@ -2,8 +2,8 @@
 
 y = clamp(act(d m conv(s x, w) + t + strength noise + bias) gain)
 
-The kernel works on channels_last memory: a weight or an x in another layout is copied into it first, so networks that
-use it keep both channels_last. The result has the layout of x either way.
+The kernel reads channels_last memory: a weight or an x in another layout is copied into it first, so networks that use
+it keep both channels_last. It writes either layout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue, _native
+
+Maybe = Tensor | None
+# d, then those of _epilogue.Terms.
+Terms = tuple[Maybe, Maybe, Maybe, Maybe, Maybe, Maybe]
 
 
 class Tile(NamedTuple):
@@ -45,14 +49,19 @@ TILES = {
 _LARGE_SHARED_BYTES = 126 * 1024
 
 
-def why_not(x: Tensor, out_channels: int, kernel: int, up: int) -> str:
-    """Why the kernel cannot take this convolution of ``x``; '' if it can."""
+def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
+    """Why the kernel cannot take this convolution of ``x``, up-sampled if there are ``taps``; '' if it can."""
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it has no {x.dtype}"
+    if x.dtype == torch.float32 and not torch.backends.cuda.matmul.allow_tf32:
+        return "torch.backends.cuda.matmul.allow_tf32 is off"
+    kernel, up = weight.shape[2], 1 if taps is None else 2
     if (kernel, up) not in ((1, 1), (3, 1), (3, 2)):
         return f"it has no {kernel}x{kernel} convolution with up={up}"
+    if taps is not None and taps.shape != (4,):
+        return f"it blurs with 4 taps, not {len(taps)}"
     _, channels, height, width = x.shape
-    if max(channels * height * width, out_channels * up * up * height * width, 9 * out_channels * channels) >= 2**31:
+    if max(channels, weight.shape[0] * up * up) * height * width >= 2**31 or weight.numel() >= 2**31:
         return "a sample or the weight has 2^31 elements or more"
     if not _native.CUDA_ON_HOST and torch.cuda.get_device_capability(x.device) < (8, 0):
         return "it needs compute capability 8.0"
@@ -86,15 +95,13 @@ def forward(
     x: Tensor,
     weight: Tensor,
     style: Tensor | None,
-    scale_channel: Tensor | None,
-    terms: _epilogue.Terms,
+    taps: Tensor | None,
+    terms: Terms,
     activation: _epilogue.Activation,
-    *,
-    up: int = 1,
-    blur: Tensor | None = None,
-    blur_gain: float = 1.0,
+    f: Tensor | None,
+    y: Tensor,
     tile: Tile | None = None,
-) -> Tensor:
+) -> None:
     """Run the kernel; everything must have been checked, and ``why_not`` must be ''.
 
     Args:
@@ -102,38 +109,31 @@ def forward(
         weight: [O, C, 3, 3] or [O, C, 1, 1], the dtype of x; correlated with x, or for up=2 the weight of the
             transposed convolution: u[2i + a, 2j + b] += weight[:, :, a, b] x[i, j].
         style: s, [B, C] float32, or None for 1; s x is rounded to the dtype of x.
-        scale_channel: d, [B, O] float32, or None for 1.
-        terms, activation: the epilogue at [B, O, up H, up W].
-        blur: for up=2, float32 [4], the taps of the FIR along rows and columns, convolved with u padded by 1.
-        blur_gain: factor of the taps in each direction.
+        taps: for up=2, float32 [4]: the FIR along rows and columns, with a gain of 2 in each direction.
+        terms: d [B, O] float32, then those of _epilogue.Terms, at [B, O, up H, up W]; each may be None.
+        f: [B, O, up H, up W] in the layout of y, takes conv(s x, w); or None.
+        y: [B, O, up H, up W], contiguous or channels_last, takes the result.
         tile: chosen by the shape when None.
-
-    Returns:
-        [B, O, up H, up W] in the dtype and layout of x.
     """
+    if y.numel() == 0:
+        return
     batch, channels, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
-    layout = _dispatch.memory_format(x)
-    size = (batch, out_channels, up * height, up * width)
-    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout)
-    if y.numel() == 0:
-        return y
     if missing := -channels % (16 // x.element_size()):
         x, weight = F.pad(x, (0, 0, 0, 0, 0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
         style = None if style is None else F.pad(style, (0, missing))
     x, weight = _aligned_channels_last(x), _aligned_channels_last(weight)
     style = None if style is None else _aligned(style.contiguous())
     if tile is None:
-        tile = choose_tile(kernel, up, out_channels, height, width, _has_large_shared(x.device))
+        tile = choose_tile(kernel, 1 if taps is None else 2, out_channels, height, width, _has_large_shared(x.device))
     _dispatch.call_native(
         "cuda",
         f"modulated_conv2d_mma_{_dispatch.dtype_suffix(x.dtype)}",
         x,
-        (batch, x.shape[1], out_channels, height, width, layout == torch.channels_last),
-        _epilogue.native_terms(y, scale_channel, *terms, activation),
-        *(x, weight, style, blur, blur_gain, y, tile.number),
+        (batch, x.shape[1], out_channels, height, width, _dispatch.memory_format(y) == torch.channels_last),
+        _epilogue.native_terms(y, *terms, activation),
+        *(x, weight, style, taps, 2.0, f, y, tile.number),
     )
-    return y
 
 
 def _aligned_channels_last(x: Tensor) -> Tensor:

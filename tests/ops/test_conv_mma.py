@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from garfast.ops import _conv_mma, _epilogue
 
-_BLUR = torch.tensor([1.0, 3.0, 3.5, 0.5]) / 8  # not symmetric, so that its direction shows
+_TAPS = torch.tensor([1.0, 3.0, 3.5, 0.5]) / 8  # not symmetric, so that its direction shows
 
 
 class Case(NamedTuple):
@@ -55,6 +56,18 @@ def device(request: pytest.FixtureRequest) -> str:
     return "cuda"
 
 
+@pytest.fixture
+def allow_tf32() -> Iterator[Callable[[bool], None]]:
+    """Sets whether float32 may be multiplied as tf32, for the length of a test."""
+    before = torch.backends.cuda.matmul.allow_tf32
+
+    def allow(value: bool) -> None:
+        torch.backends.cuda.matmul.allow_tf32 = value
+
+    yield allow
+    allow(before)
+
+
 def make(case: Case, dtype: torch.dtype, seed: int = 0, per_element: bool = False) -> dict[str, Any]:
     """Random arguments with every term."""
     random = torch.Generator().manual_seed(seed)
@@ -78,9 +91,7 @@ def make(case: Case, dtype: torch.dtype, seed: int = 0, per_element: bool = Fals
             normal(o),
         ),
         "activation": _epilogue.Activation(0.2, math.sqrt(2), 1.5),
-        "up": up,
-        "blur": _BLUR if up == 2 else None,
-        "blur_gain": 2.0,
+        "taps": _TAPS if up == 2 else None,
     }
 
 
@@ -91,10 +102,10 @@ def expected(args: dict[str, Any]) -> tuple[Tensor, Tensor]:
         x = x * args["style"].double()[:, :, None, None]
 
     def convolve(x: Tensor, weight: Tensor) -> Tensor:
-        if args["up"] == 1:
+        if args["taps"] is None:
             return F.conv2d(x, weight, padding=weight.shape[2] // 2)
         u = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        line = args["blur"].double().flip(0) * args["blur_gain"]
+        line = 2 * args["taps"].double().flip(0)
         taps, channels = line[:, None] * line, u.shape[1]
         return F.conv2d(F.pad(u, (1, 1, 1, 1)), taps.expand(channels, 1, 4, 4), groups=channels)
 
@@ -110,14 +121,21 @@ def expected(args: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return value, size
 
 
-def run(args: dict[str, Any], device: str, tile: str, layout: torch.memory_format) -> Tensor:
+def run(args: dict[str, Any], device: str, tile: str, layout: torch.memory_format, keep: bool = False) -> Tensor:
+    """The result, or with ``keep`` the convolution alone, in ``layout`` from x in ``layout``."""
+
     def move(value: Any) -> Any:
         return value.to(device) if isinstance(value, Tensor) else value
 
-    moved = {name: move(value) for name, value in args.items()}
-    moved["terms"] = _epilogue.Terms(*(move(term) for term in args["terms"]))
-    moved["x"] = moved["x"].contiguous(memory_format=layout)
-    return _conv_mma.forward(**moved, tile=_conv_mma.TILES[tile])
+    x = args["x"].to(device).contiguous(memory_format=layout)
+    up = 1 if args["taps"] is None else 2
+    size = (x.shape[0], args["weight"].shape[0], up * x.shape[2], up * x.shape[3])
+    y = torch.empty(size, dtype=x.dtype, device=device, memory_format=layout)
+    f = torch.empty_like(y) if keep else None
+    terms = tuple(move(term) for term in (args["scale_channel"], *args["terms"]))
+    weight, style, taps = (move(args[name]) for name in ("weight", "style", "taps"))
+    _conv_mma.forward(x, weight, style, taps, terms, args["activation"], f, y, _conv_mma.TILES[tile])
+    return y if f is None else f
 
 
 def assert_close(actual: Tensor, args: dict[str, Any]) -> None:
@@ -142,8 +160,6 @@ def test_matches_the_equation(device, poisoned, case, dtype):
     layout = torch.channels_last if (case.height + case.width) % 2 else torch.contiguous_format
     args = make(case, dtype)
     result = run(args, device, case.tile, layout)
-    assert result.dtype == dtype
-    assert result.is_contiguous(memory_format=layout)
     assert_close(result, args)
 
 
@@ -205,10 +221,29 @@ def test_the_tile_with_the_least_to_compute():
     assert name(2, 512, 4) == "up"
 
 
-def test_says_what_it_cannot_take(cuda_on_host):
-    x = torch.zeros(1, 8, 4, 4)
-    assert _conv_mma.why_not(x, 64, 3, 2) == ""
-    assert "float64" in _conv_mma.why_not(x.double(), 64, 3, 1)
-    assert "5x5" in _conv_mma.why_not(x, 64, 5, 1)
-    assert "1x1" in _conv_mma.why_not(x, 64, 1, 2)
-    assert "2^31" in _conv_mma.why_not(torch.empty(1, 8, 2**14, 2**14, device="meta"), 3, 3, 1)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])
+@pytest.mark.parametrize(("tile", "outputs"), [("narrow", 8), ("narrow", 6), ("up", 8), ("up", 7)])
+def test_keeps_the_convolution_for_the_backward(device, poisoned, tile, outputs, layout):
+    args = make(Case(2, 8, outputs, 3, 5, tile), torch.bfloat16)
+    f = run(args, device, tile, layout, keep=True)
+    alone = args | {
+        "scale_channel": None,
+        "terms": _epilogue.Terms(*[None] * 5),
+        "activation": _epilogue.Activation(1.0, 1.0, math.nan),
+    }
+    assert_close(f, alone)
+
+
+def test_says_what_it_cannot_take(cuda_on_host, allow_tf32):
+    x, weight, taps = torch.zeros(1, 8, 4, 4).half(), torch.zeros(64, 8, 3, 3).half(), torch.ones(4)
+    why_not = _conv_mma.why_not
+    assert why_not(x, weight, taps) == ""
+    assert "float64" in why_not(x.double(), weight, None)
+    assert "5x5" in why_not(x, torch.zeros(64, 8, 5, 5), None)
+    assert "1x1" in why_not(x, weight[:, :, :1, :1], taps)
+    assert "4 taps, not 6" in why_not(x, weight, torch.ones(6))
+    assert "2^31" in why_not(torch.empty(1, 8, 2**14, 2**14, device="meta").half(), weight, None)
+    allow_tf32(False)
+    assert "allow_tf32 is off" in why_not(x.float(), weight, None)
+    allow_tf32(True)
+    assert why_not(x.float(), weight, None) == ""

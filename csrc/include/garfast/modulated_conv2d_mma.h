@@ -18,8 +18,9 @@ struct ModulatedConvMmaParams {
   const float* filter;  // [4], up = 2 only: convolved with the up-sampled rows and columns ...
   float filter_gain;    // ... times this, in each direction
   EpilogueTerms<S> terms;
+  S* f;                // [B, C_out, up H, up W] out: conv(s x, w), or null
   S* y;                // [B, C_out, up H, up W] out
-  bool channels_last;  // layout of y and of the maps per element
+  bool channels_last;  // layout of f, y and of the maps per element
   int64_t batch;
   int in_channels;                  // a multiple of 16 bytes; x and weight aligned to 16 bytes, style too
   int out_channels, height, width;  // height and width of x; a sample of x or y has fewer than 2^31 elements
