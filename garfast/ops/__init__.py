@@ -1,5 +1,6 @@
 """Operators: the product. One module per operator, with its checks, registration, autograd and reference."""
 
+from garfast.ops._conv_choice import tune_convolutions, use_convolution
 from garfast.ops.modulated_conv2d import modulated_conv2d
 from garfast.ops.noise_bias_act import noise_bias_act
 from garfast.ops.rasterize_normals import RasterOutput, interpolate, rasterize_normals
@@ -13,6 +14,8 @@ __all__ = [
     "modulated_conv2d",
     "noise_bias_act",
     "rasterize_normals",
+    "tune_convolutions",
     "upfirdn2d",
+    "use_convolution",
     "vertex_normals",
 ]

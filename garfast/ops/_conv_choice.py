@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from garfast.errors import ArgumentError
 from garfast.io.atomic import atomic_path
 from garfast.io.directories import data_directory
-from garfast.ops import _conv_mma, _native
+from garfast.ops import _conv_mma, _dispatch, _native
 
 PATHS = ("mma", "library")
 
@@ -51,6 +52,14 @@ class Layer(NamedTuple):
     def key(self) -> str:
         """One word for files."""
         return "-".join(str(int(value) if isinstance(value, bool) else value) for value in self)
+
+
+def layer_of(x: Tensor, weight: Tensor, taps: Tensor | None) -> Layer:
+    """The layer that convolves ``x`` with ``weight``, up-sampled if there are ``taps``."""
+    batch, channels, height, width = x.shape
+    outputs, _, kernel, _ = weight.shape
+    up, last = 1 if taps is None else 2, _dispatch.memory_format(x) == torch.channels_last
+    return Layer(batch, channels, outputs, height, width, kernel, up, _dispatch.dtype_suffix(x.dtype), last)
 
 
 class _State:
@@ -126,6 +135,7 @@ def tune_convolutions(save: bool = True) -> Iterator[None]:
             temporary.write_text(json.dumps(_measured(), indent=1, sort_keys=True))
 
 
+@lru_cache(maxsize=1024)
 def estimate(layer: Layer) -> dict[str, float]:
     """The model: milliseconds by each path on an H200, from operations, bytes and how many blocks fill the GPU."""
     batch, channels, out_channels, height, width, kernel, up, dtype, channels_last = layer
@@ -142,7 +152,7 @@ def estimate(layer: Layer) -> dict[str, float]:
     blocks = -(-batch * tile.blocks(out_channels, up * height, up * width) // _MULTIPROCESSORS) * _MULTIPROCESSORS
     busy = blocks * 2.0 * tile.positions * tile.channels * channels * kernel * kernel
     mma = max(busy / (rate * _EFFICIENCY["mma"]), (x + y + weight) / _BANDWIDTH)
-    if not channels_last:
+    if not channels_last and dtype == "float32":  # in 16-bit formats both rearrange x
         mma += 2 * x / _BANDWIDTH
     return {"mma": 1e3 * mma, "library": 1e3 * library}
 

@@ -16,10 +16,6 @@ from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue, _native
 
-Maybe = Tensor | None
-# d, then those of _epilogue.Terms.
-Terms = tuple[Maybe, Maybe, Maybe, Maybe, Maybe, Maybe]
-
 
 class Tile(NamedTuple):
     """What a block of the kernel makes, see MmaTile in modulated_conv2d_mma.h."""
@@ -96,7 +92,7 @@ def forward(
     weight: Tensor,
     style: Tensor | None,
     taps: Tensor | None,
-    terms: Terms,
+    terms: _epilogue.KernelTerms,
     activation: _epilogue.Activation,
     f: Tensor | None,
     y: Tensor,
@@ -110,7 +106,7 @@ def forward(
             transposed convolution: u[2i + a, 2j + b] += weight[:, :, a, b] x[i, j].
         style: s, [B, C] float32, or None for 1; s x is rounded to the dtype of x.
         taps: for up=2, float32 [4]: the FIR along rows and columns, with a gain of 2 in each direction.
-        terms: d [B, O] float32, then those of _epilogue.Terms, at [B, O, up H, up W]; each may be None.
+        terms: d [B, O] float32, then the epilogue's, at [B, O, up H, up W]; each may be None.
         f: [B, O, up H, up W] in the layout of y, takes conv(s x, w); or None.
         y: [B, O, up H, up W], contiguous or channels_last, takes the result.
         tile: chosen by the shape when None.

@@ -1,5 +1,7 @@
 """The registered operator behind modulated_conv2d: the library's convolution between fused passes, and its autograd.
 
+On CUDA the forward may be one tensor-core kernel instead, see _conv_mma and _conv_choice.
+
 f = convolution of x * style with the shared weight, blurred after up-sampling;  y = epilogue of f, see noise_bias_act.
 """
 
@@ -11,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from garfast.ops import _dispatch, _epilogue, noise_bias_act, upfirdn2d
+from garfast.ops import _conv_choice, _conv_mma, _dispatch, _epilogue, noise_bias_act, upfirdn2d
 
 # From this many pixels on, the CPU library's convolution gains more from channels_last than rearranging a contiguous
 # weight costs; measured on 512-channel layers.
@@ -90,17 +92,30 @@ def _forward(
     if x.shape[0] * x.shape[2] * x.shape[3] * weight.shape[0] == 0:
         y = _empty(x, weight, taps, impl)
         return y, torch.empty_like(y) if keep else x.new_empty(0)
-    modulated = modulate(x.contiguous(memory_format=layout), style, impl)
-    if taps is None:
-        f = F.conv2d(modulated, weight, padding=weight.shape[2] // 2).contiguous(memory_format=layout)
-        y = torch.empty_like(f) if keep else f
-        noise_bias_act.run_forward(f, terms, activation, y, impl)
-        return y, f if keep else x.new_empty(0)
-    z = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2).contiguous(memory_format=layout)
-    y = _empty(x, weight, taps, impl).contiguous(memory_format=layout)
-    f = torch.empty_like(y) if keep else x.new_empty(0)
-    _blur_epilogue(z, taps, weight.shape[2], terms, activation, f if keep else None, y, impl)
-    return y, f
+
+    def library() -> tuple[Tensor, Tensor]:
+        modulated = modulate(x.contiguous(memory_format=layout), style, impl)
+        if taps is None:
+            f = F.conv2d(modulated, weight, padding=weight.shape[2] // 2).contiguous(memory_format=layout)
+            y = torch.empty_like(f) if keep else f
+            noise_bias_act.run_forward(f, terms, activation, y, impl)
+            return y, f if keep else x.new_empty(0)
+        z = F.conv_transpose2d(modulated, weight.transpose(0, 1), stride=2).contiguous(memory_format=layout)
+        y = _empty(x, weight, taps, impl).contiguous(memory_format=layout)
+        f = torch.empty_like(y) if keep else x.new_empty(0)
+        _blur_epilogue(z, taps, weight.shape[2], terms, activation, f if keep else None, y, impl)
+        return y, f
+
+    def mma() -> tuple[Tensor, Tensor]:
+        y = _empty(x, weight, taps, impl)
+        f = torch.empty_like(y) if keep else x.new_empty(0)
+        _conv_mma.forward(x, weight, style, taps, terms, activation, f if keep else None, y)
+        return y, f
+
+    if impl != "cuda" or _conv_mma.why_not(x, weight, taps):
+        return library()
+    paths = {"mma": mma, "library": library}
+    return paths[_conv_choice.choose(_conv_choice.layer_of(x, weight, taps), x.device, paths)]()
 
 
 def _blur_epilogue(

@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from garfast.ops import _conv_mma, _epilogue
+from garfast.ops import (
+    _conv_choice,
+    _conv_mma,
+    _epilogue,
+    modulated_conv2d,
+    tune_convolutions,
+    use_convolution,
+)
 
 _TAPS = torch.tensor([1.0, 3.0, 3.5, 0.5]) / 8  # not symmetric, so that its direction shows
 
@@ -247,3 +254,70 @@ def test_says_what_it_cannot_take(cuda_on_host, allow_tf32):
     assert "allow_tf32 is off" in why_not(x.float(), weight, None)
     allow_tf32(True)
     assert why_not(x.float(), weight, None) == ""
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every run of the kernel."""
+    runs: list[int] = []
+    forward = _conv_mma.forward
+
+    def count(*args: Any) -> None:
+        runs.append(1)
+        forward(*args)
+
+    monkeypatch.setattr(_conv_mma, "forward", count)
+    return runs
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])
+@pytest.mark.parametrize(("up", "size"), [(1, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["tf32", "bf16"])
+def test_behind_the_operator_with_gradients(device, poisoned, allow_tf32, launches, dtype, up, size, layout):
+    allow_tf32(True)
+    names = ("x", "weight", "style", "scale_map", "shift_map", "noise", "bias")
+    b, c, o, h, w = 2, 8, 7, 4, 5
+    sizes = ((b, c, h, w), (o, c, size, size), (b, c), *((b, 1, up * h, up * w),) * 3, (o,))
+    random = torch.Generator().manual_seed(5)
+    leaves = {
+        name: torch.randn(size, generator=random).to(device, dtype) for name, size in zip(names, sizes, strict=True)
+    }
+    leaves["x"] = leaves["x"].contiguous(memory_format=layout)
+    weights = torch.randn(b, o, up * h, up * w, generator=random)
+
+    def derive(where: str, dtype: torch.dtype, impl: str) -> list[Tensor]:
+        args = {name: leaf.detach().to(where, dtype).requires_grad_() for name, leaf in leaves.items()}
+        y = modulated_conv2d(*(args[name] for name in names[:3]), **{n: args[n] for n in names[3:]}, up=up, impl=impl)
+        return [y.detach(), *torch.autograd.grad((y * weights.to(y)).sum(), list(args.values()))]
+
+    with use_convolution("mma"):
+        actual = derive(device, dtype, "cuda")
+    assert len(launches) == 1
+    unit = 2.0**-8 if dtype == torch.bfloat16 else 2.0**-11
+    for name, value, exact in zip(("y", *names), actual, derive("cpu", torch.float64, "reference"), strict=True):
+        assert value.dtype == dtype
+        # A handful of roundings in a row, each of its own size, some of them met by a kink of the activation.
+        error = (value.cpu().double() - exact).norm() / exact.norm()
+        assert error < 8 * unit, f"{name} is off by {error / unit:.1f} roundings"
+
+
+def test_float32_stays_exact_unless_tf32_is_allowed(device, allow_tf32, launches):
+    allow_tf32(False)
+    x, weight = torch.randn(1, 8, 4, 4, device=device), torch.randn(8, 8, 3, 3, device=device)
+    with use_convolution("mma"):
+        modulated_conv2d(x, weight, torch.ones(1, 8, device=device), impl="cuda")
+    assert launches == []
+
+
+def test_tuning_runs_both_and_keeps_the_result(device, launches, monkeypatch, tmp_path):
+    monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
+    monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
+    x, weight = torch.randn(1, 8, 4, 4, device=device).half(), torch.randn(8, 8, 3, 3, device=device).half()
+    style = torch.ones(1, 8, device=device)
+    with use_convolution("library"):
+        expected_result = modulated_conv2d(x, weight, style, impl="cuda")
+    with tune_convolutions():
+        result = modulated_conv2d(x, weight, style, impl="cuda")
+    assert len(launches) >= 3
+    assert (tmp_path / "convolutions.json").exists()
+    torch.testing.assert_close(result, expected_result, rtol=0, atol=0.02)
