@@ -182,7 +182,8 @@ class Painter {
     // No need to look up the shadow of what faces away from the key light.
     const float free = dot(s.normal, key) > -s.wrap ? lit(point.position + n * 1.5f) : 0.0f;
     Vec colour = light(s, view, key, shader_.rgb(kSynth_key_r), free);
-    colour = colour + light(s, view, rim, shader_.rgb(kSynth_rim_r), s.openness * s.openness);
+    const Vec rim_colour = shader_.rgb(kSynth_rim_r);
+    if (rim_colour.y > 0.0f) colour = colour + light(s, view, rim, rim_colour, s.openness * s.openness);
     // Light that bounced off skin before it arrives is redder.
     const float open = s.openness;
     const Vec reach =

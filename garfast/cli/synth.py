@@ -32,6 +32,7 @@ import click
 )
 @click.option("--anywhere", is_flag=True, help="Place faces anywhere in the picture instead of near its middle.")
 @click.option("--vertices", is_flag=True, help="Also write the mesh's vertices (large).")
+@click.option("--sheet", type=click.Path(path_type=Path), help="Also draw a contact sheet of the first 80 here (PNG).")
 @click.option("--no-normals", is_flag=True, help="Leave out normal maps and masks.")
 def command(
     count: int,
@@ -45,6 +46,7 @@ def command(
     face_scale: tuple[float, float],
     anywhere: bool,
     vertices: bool,
+    sheet: Path | None,
     no_normals: bool,
 ) -> None:
     """Write synthetic photographs of faces, each with its landmarks, normals, pose, camera and coefficients.
@@ -52,7 +54,7 @@ def command(
     Run again with the same options to continue what was interrupted.
     """
     from garfast.synth.config import SynthConfig
-    from garfast.synth.writer import DatasetPlan, parse_models, write_dataset
+    from garfast.synth.writer import DatasetPlan, load_faces, parse_models, write_dataset
 
     config = SynthConfig(face_scale=face_scale, anywhere=anywhere, vertices=vertices, normals=not no_normals)
     plan = DatasetPlan(
@@ -65,5 +67,9 @@ def command(
         config=config,
     )
     written = write_dataset(plan, out, workers, progress=True)
+    if sheet is not None:
+        from garfast.synth.sheet import contact_sheet
+
+        contact_sheet(load_faces(plan), sheet, min(count, 80))
     kept = count - written
     click.echo(f"wrote {written} photographs to {out}" + (f", kept {kept} that were there" if kept else ""))

@@ -215,6 +215,8 @@ class _Painter:
         if opened > 0.05:
             wide = openness(light.radiance, shot.rotation, template.openness_open[:count])
             attributes[:, 10] += opened * (wide - attributes[:, 10])
+        attributes[:, 13] = template.fields[1, person.blotches[0], :count]
+        attributes[:, 14] = template.fields[2, person.blotches[1], :count]
         if person.beard is not None:
             attributes[:, 12] = person.beard[:count]
         materials = template.materials if inside else template.outer_materials

@@ -101,6 +101,7 @@ class Person:
     skin: Floats
     hair: Floats
     beard: Floats | None
+    blotches: tuple[int, int]  # which smooth fields of the template colour the skin
     parameters: dict[str, float] = field(default_factory=dict)
 
     def set_colour(self, name: str, colour: NDArray[np.floating]) -> None:
@@ -117,7 +118,7 @@ def sample_person(rng: np.random.Generator, template: HeadTemplate, config: Synt
     model = template.model
     spread = rng.uniform(*config.shape_scale)
     shape = np.clip(rng.standard_normal(model.num_shape) * spread, -3, 3).astype(np.float32)
-    person = Person(shape, sample_expression(rng, model, config.expression), tone, skin, hair, None)
+    person = Person(shape, sample_expression(rng, model, config.expression), tone, skin, hair, None, _blotches(rng))
     _skin(rng, person)
     _makeup(rng, person)
     _brows(rng, person)
@@ -179,6 +180,11 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
             activation[names[name]] = amount * strength
     reach = np.where(np.isfinite(upper), upper, 3.0)
     return np.clip(activation * reach, lower, upper).astype(np.float32)
+
+
+def _blotches(rng: np.random.Generator) -> tuple[int, int]:
+    broad, fine = rng.integers(FIELDS, size=2)
+    return int(broad), int(fine)
 
 
 def _skin(rng: np.random.Generator, person: Person) -> None:

@@ -79,8 +79,8 @@ def ball(
 
 def box(centre: NDArray[np.floating], size: NDArray[np.floating], colour: NDArray[np.floating], **look: Any) -> Solid:
     """A box with edges along x, y and z."""
-    positions: list[NDArray[np.float64]] = []
-    normals: list[NDArray[np.float64]] = []
+    positions: list[NDArray[np.floating]] = []
+    normals: list[NDArray[np.floating]] = []
     triangles: list[NDArray[np.int64]] = []
     for axis in range(3):
         for side in (-1.0, 1.0):

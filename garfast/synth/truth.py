@@ -20,16 +20,20 @@ def normal_map(layer: Layer, shot: Shot, size: tuple[int, int]) -> tuple[Floats,
     seen = visibility(
         layer.positions, layer.triangles, shot.ndc(), size, orthographic=shot.orthographic, cull=layer.cull
     )
-    covered = seen.ids >= 0
-    corners = layer.triangles[seen.ids[covered]]
-    w0, w1 = seen.barycentrics[:, covered]
-    weights = np.stack([w0, w1, 1 - w0 - w1], 1)[..., None]
-    normals = (layer.normals[corners] * weights).sum(1)
-    length = np.linalg.norm(normals, axis=1, keepdims=True)
-    normals = np.where(length > 1e-6, normals / np.maximum(length, 1e-6), np.array([0, 0, 1], np.float32))
-    out = np.zeros((3, *size), np.float32)
-    out[:, covered] = normals.T
-    return out, covered.astype(np.uint8)
+    covered = np.flatnonzero(seen.ids.reshape(-1) >= 0)
+    corners = layer.triangles[seen.ids.reshape(-1)[covered]]
+    w0, w1 = (plane.reshape(-1, 1)[covered] for plane in seen.barycentrics)
+    normals = layer.normals[corners[:, 0]] * w0
+    normals += layer.normals[corners[:, 1]] * w1
+    normals += layer.normals[corners[:, 2]] * (1 - w0 - w1)
+    x, y, z = normals.T
+    length = np.sqrt(x * x + y * y + z * z)
+    # Vertex normals of a crease may cancel; such a pixel faces the camera.
+    z[length < 1e-6] = length[length < 1e-6] = 1
+    out, mask = np.zeros((3, *size), np.float32), np.zeros(size, np.uint8)
+    out.reshape(3, -1)[:, covered] = normals.T / length
+    mask.reshape(-1)[covered] = 1
+    return out, mask
 
 
 def landmark_points(template: HeadTemplate, vertices: Floats) -> Floats:

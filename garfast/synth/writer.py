@@ -17,13 +17,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from garfast.errors import ArgumentError, OutputError
 from garfast.io.atomic import atomic_path
 from garfast.synth.config import SynthConfig
+
+if TYPE_CHECKING:
+    from garfast.synth.faces import SyntheticFaces
 
 MANIFEST = "synth.json"
 _IN_JSON = ("camera", "model", "index")
@@ -184,17 +187,26 @@ def _finished(plan: DatasetPlan, target: Path, span: tuple[int, int]) -> bool:
 _faces: Any = None  # this process's generator
 
 
+def load_faces(plan: DatasetPlan) -> SyntheticFaces:
+    """The generator of a plan's photographs.
+
+    Raises:
+        ModelFileError: a model is not there.
+    """
+    from garfast.morphable import load_model
+    from garfast.synth.faces import SyntheticFaces
+
+    models = [(load_model(name), weight) for name, weight in plan.models]
+    return SyntheticFaces(models, plan.size, plan.seed, plan.config)
+
+
 def _load(plan: DatasetPlan) -> None:
     global _faces
     import torch
 
-    from garfast.morphable import load_model
-    from garfast.synth.faces import SyntheticFaces
-
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(1)
-    models = [(load_model(name), weight) for name, weight in plan.models]
-    _faces = SyntheticFaces(models, plan.size, plan.seed, plan.config)
+    _faces = load_faces(plan)
 
 
 def _write_span(plan: DatasetPlan, folder: str, span: tuple[int, int]) -> int:

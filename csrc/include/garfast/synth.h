@@ -50,13 +50,14 @@ enum SynthMaterial : uint8_t { kSkin = 0, kEye = 1, kTeeth = 2, kMouth = 3, kHai
 //   skin, teeth, mouth  0-2 place on the mean face (mm); 3 distance outside the lips' outline (mm, negative inside);
 //                       4 distance from the lid opening (mm); 5 height above the eye's axis (mm); 6 place along the
 //                       brow (0 inner end .. 1 outer end); 7 height above the brow's middle line (mm); 8 blush; 9
-//                       oiliness; 10 ambient openness (0..1); 11 scalp hair; 12 beard
+//                       oiliness; 10 ambient openness (0..1); 11 scalp hair; 12 beard;
+//                       13, 14 broad and fine blotches (about normal)
 //   eye                 0-2 direction from the eye's centre at rest; 10 ambient openness
 //   hair                0 place across the strands, 1 along them (mm); 2-4 strand direction in camera space;
 //                       5 cover (signed mm inside the outline); 6 share of the way to the tip; 10 ambient openness
 //   solid               0-2 colour; 3 specular strength; 4 gloss exponent; 5-6 texture place (mm); 7 opacity;
 //                       8 how much of the pattern it takes; 10 ambient openness
-constexpr int kSynthAttributes = 16;  // one cache line; the last three are spare
+constexpr int kSynthAttributes = 16;  // one cache line
 
 struct SynthVisibilityParams {
   const float* positions;    // [V, 3] camera space

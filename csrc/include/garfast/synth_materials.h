@@ -40,7 +40,7 @@ struct Shader {
   void brow(const float* a, float grain, Vec& albedo, float& specular) const {
     const float start = at(kSynth_brow_start), end = at(kSynth_brow_end);
     const float u = a[6];
-    if (u < start - 0.2f || u > end + 0.2f || at(kSynth_brow_strength) <= 0.0f) return;
+    if (u < start - 0.2f || u > end + 0.2f || std::fabs(a[7]) > 3.0f * at(kSynth_brow_width) + 3.0f) return;
     // Brow hair runs upward at the inner end and outward further on.
     const float slant = 1.4f - 1.7f * u, length = 50.0f;
     const float stroke = strokes(u * length - slant * a[7], a[7] * 0.6f + u * length * 0.35f, grain, 5.0f);
@@ -58,11 +58,11 @@ struct Shader {
   Surface skin(Vec n, const float* a) const {
     const Vec p{a[0], a[1], a[2]};
     const float pixel = at(kSynth_pixel_mm);
-    const Noise broad = at_scale(p, 24.0f), middle = at_scale(p, 6.5f);
+    const float broad = 0.5f * a[13], middle = 0.5f * a[14];
     Vec albedo = rgb(kSynth_skin_r);
     // Absorption by blood (green and a little blue) and by melanin (blue most) multiplies, whatever the skin's tone.
-    float blood = at(kSynth_redness) * (0.5f * broad.value + 0.6f * middle.value) + at(kSynth_blush) * a[8];
-    float melanin = at(kSynth_mottle) * (0.7f * broad.value + 0.5f * middle.value);
+    float blood = at(kSynth_redness) * (0.5f * broad + 0.6f * middle) + at(kSynth_blush) * a[8];
+    float melanin = at(kSynth_mottle) * (0.7f * broad + 0.5f * middle);
     float specular = at(kSynth_oil) * (0.6f + 0.8f * a[9]);
     float gloss = at(kSynth_gloss);
     Vec bend{0, 0, 0};
@@ -73,20 +73,20 @@ struct Shader {
       bend = bend + pores.gradient * (at(kSynth_bump) * fine_share);
       specular *= 1.0f + 0.8f * fine_share * pores.value;
     }
-    bend = bend + middle.gradient * (0.35f * at(kSynth_bump));
     if (at(kSynth_freckles) > 0.0f) {
       const float spots = at_scale(p, at(kSynth_freckle_size)).value;
       melanin += at(kSynth_freckles) * ramp(0.35f, 0.75f, spots) * clamp01(0.25f + a[8]);
     }
     for (int k = 0; k < 3; ++k) {
       const float* mole = q + kSynth_mole0_x + 4 * k;
+      if (mole[3] <= 0.0f) continue;
       const Vec d = p - Vec{mole[0], mole[1], mole[2]};
       const float r2 = dot(d, d);
       if (r2 < 9.0f * mole[3] * mole[3]) melanin += 1.6f * bell(std::sqrt(r2), mole[3]);
     }
     if (at(kSynth_wrinkles) > 0.0f) {
       // Creases run across the forehead and out from the eyes.
-      const Noise crease = noise(bank, {p.x / 55.0f, p.y / 7.0f + 0.15f * broad.value, p.z / 55.0f + 3.0f});
+      const Noise crease = noise(bank, {p.x / 55.0f, p.y / 7.0f + 0.15f * broad, p.z / 55.0f + 3.0f});
       const float where = ramp(22.0f, 36.0f, p.y) + 0.6f * bell(a[4] - 12.0f, 9.0f);
       bend.y += at(kSynth_wrinkles) * where * crease.gradient.y;
       melanin += 0.25f * at(kSynth_wrinkles) * where * ramp(0.1f, 0.6f, -crease.value);
@@ -113,7 +113,7 @@ struct Shader {
     }
     if (a[3] < 5.0f) {
       const float grooves = strokes(p.x, p.y, 1.5f, 9.0f);
-      const float m = ramp(0.7f + 0.5f * pixel, -0.7f - 0.5f * pixel, a[3] + 0.8f * middle.value);
+      const float m = ramp(0.7f + 0.5f * pixel, -0.7f - 0.5f * pixel, a[3] + 0.8f * middle);
       const float tint = m * at(kSynth_lip_strength);
       albedo = mix(albedo, rgb(kSynth_lip_r) * (1.0f + 0.22f * grooves), tint);
       specular += m * at(kSynth_lip_gloss) * (1.0f + 0.8f * grooves);
@@ -123,14 +123,13 @@ struct Shader {
     brow(a, grain, albedo, specular);
     if (a[12] > 0.0f && at(kSynth_beard_strength) + at(kSynth_stubble) > 0.0f) {
       const float hairs = strokes(p.x + 0.5f * p.z, p.y, std::max(0.8f, pixel), at(kSynth_beard_grain));
-      const float clumps = 0.6f * hairs + 0.5f * middle.value;
+      const float clumps = 0.6f * hairs + 0.5f * middle;
       const float full =
           at(kSynth_beard_strength) * ramp(0.15f, 0.75f, a[12] + 0.35f * clumps) * (0.9f + 0.35f * clumps);
       const float dots = at(kSynth_stubble) * a[12] * (0.75f + 0.5f * at_scale(p, std::max(0.9f, pixel)).value);
       const float m = clamp01(std::max(full, dots)) * ramp(-0.5f, 2.0f, a[3]);
       albedo = mix(albedo, rgb(kSynth_beard_r) * (1.0f + 0.6f * clumps), m);
       specular *= 1.0f - 0.7f * m;
-      bend = bend + middle.gradient * (0.4f * m);
     }
     if (a[11] > 0.0f && at(kSynth_scalp_strength) > 0.0f) {
       const float hairs = strokes(p.x + 0.6f * p.z, p.y - 0.5f * p.z, std::max(1.0f, pixel), 12.0f);
