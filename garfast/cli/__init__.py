@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
     "synth": ("garfast.cli.synth", "Write synthetic photographs of faces with known geometry."),
     "doctor": ("garfast.cli.doctor", "Report what is installed, what can run, and what to do about the rest."),
+    "bench": ("garfast.cli.bench", "Time the operators against reference PyTorch code on this machine."),
     "completion": ("garfast.cli.completion", "Print the completion script for a shell."),
 }
 

@@ -1,0 +1,161 @@
+"""Everything a GPU machine is for, in one command of at most ten minutes.
+
+    python -m benchmarks.gpu_suite --out DIR
+
+Builds the kernels for this GPU, runs the tests marked `gpu`, compute-sanitizer on small cases, all the kernel
+benchmarks with a roofline, and writes suite.json with what passed, what was measured and what was skipped, the
+benchmark results and their plots, and each step's log. Works on any CUDA GPU of compute capability 8.0 or newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Suite:
+    """Runs steps within a time budget and keeps suite.json up to date after each."""
+
+    def __init__(self, out: Path, budget: float) -> None:
+        self.out = out
+        self.deadline = time.monotonic() + budget
+        self.report: dict[str, Any] = {"steps": {}}
+        out.mkdir(parents=True, exist_ok=True)
+
+    def step(self, name: str, work: Callable[[float], dict[str, Any]], limit: float) -> dict[str, Any]:
+        """Run ``work(seconds it may take)``; a failure is recorded and the suite goes on."""
+        seconds = min(limit, self.deadline - time.monotonic())
+        started = time.monotonic()
+        if seconds < 5:
+            result: dict[str, Any] = {"state": "skipped", "why": "no time left"}
+        else:
+            try:
+                result = work(seconds)
+            except Exception as error:  # whatever breaks in one step, the others' results are wanted
+                result = {"state": "failed", "why": f"{type(error).__name__}: {error}"}
+        result["seconds"] = round(time.monotonic() - started, 1)
+        self.report["steps"][name] = result
+        self.save()
+        print(f"[{result['seconds']:6.1f} s] {name}: {result['state']} {result.get('why', '')}", flush=True)
+        return result
+
+    def save(self) -> None:
+        (self.out / "suite.json").write_text(json.dumps(self.report, indent=1) + "\n")
+
+    def command(self, name: str, command: list[str], limit: float, env: dict[str, str] | None = None) -> dict[str, Any]:
+        """A step that is a command; its output goes to NAME.log."""
+
+        def work(seconds: float) -> dict[str, Any]:
+            log = self.out / f"{name}.log"
+            with log.open("w") as file:
+                try:
+                    code = subprocess.run(
+                        command,
+                        cwd=ROOT,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        timeout=seconds,
+                        env=os.environ | (env or {}),
+                        check=False,
+                    ).returncode
+                except subprocess.TimeoutExpired:
+                    return {"state": "failed", "why": f"took longer than {seconds:.0f} s", "log": log.name}
+            last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")
+            return {"state": "passed" if code == 0 else "failed", "why": last[-200:], "log": log.name}
+
+        return self.step(name, work, limit)
+
+
+def main() -> int:
+    """Run the suite; returns 1 if a step failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for suite.json, logs, results and plots")
+    parser.add_argument("--budget", type=float, default=570, help="seconds in all")
+    parser.add_argument("--skip", nargs="*", default=[], choices=["build", "tests", "sanitizer", "benchmarks"])
+    arguments = parser.parse_args()
+    suite = Suite(arguments.out, arguments.budget)
+
+    import torch
+
+    if not torch.cuda.is_available():
+        print("no CUDA device that PyTorch sees: nothing to do", file=sys.stderr)
+        return 1
+    capability = torch.cuda.get_device_capability()
+    if capability < (8, 0):
+        print(f"compute capability {capability[0]}.{capability[1]}: the suite needs 8.0 or newer", file=sys.stderr)
+        return 1
+
+    def skipped(step: str, why: str) -> None:
+        suite.report["steps"][step] = {"state": "skipped", "why": why}
+
+    python = [sys.executable]
+    if "build" in arguments.skip:
+        skipped("build", "asked for")
+    else:
+        arch = {"TORCH_CUDA_ARCH_LIST": f"{capability[0]}.{capability[1]}", "GARFAST_CUDA": "1"}
+        suite.command("build", [*python, "setup.py", "build_ext", "--inplace"], 240, arch)
+
+    if "tests" in arguments.skip:
+        skipped("tests", "asked for")
+    elif importlib.util.find_spec("pytest") is None:
+        skipped("tests", "pytest is not installed")
+    else:
+        suite.command("tests", [*python, "-m", "pytest", "-m", "gpu", "-q", "--maxfail=50", "tests"], 180)
+
+    sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
+    for tool in ("memcheck", "racecheck"):
+        if "sanitizer" in arguments.skip or sanitizer is None:
+            skipped(tool, "asked for" if sanitizer else "compute-sanitizer is not installed")
+            continue
+        check = [sanitizer, "--tool", tool, "--error-exitcode", "1", *python, "-m", "benchmarks.sanitized_cases"]
+        suite.command(tool, check, 75)
+
+    if "benchmarks" in arguments.skip:
+        skipped("benchmarks", "asked for")
+    else:
+        suite.step("benchmarks", lambda seconds: _benchmarks(suite.out, seconds), 400)
+
+    suite.save()
+    return int(any(step["state"] == "failed" for step in suite.report["steps"].values()))
+
+
+def _benchmarks(out: Path, seconds: float) -> dict[str, Any]:
+    """Kernels and reference, eager; then the whole generator's layers as one CUDA graph, batch 1 and 8."""
+    import torch
+
+    from garfast.bench import report, suite
+    from garfast.bench.cases import modulated_conv2d_cases
+    from garfast.bench.timing import graphed, measure
+    from garfast.cli.bench import OPERATORS
+
+    # 13 layers x 2 directions x 2 batches and some small ones: about 80 cases of two candidates.
+    each = min(0.4, 0.5 * seconds / 200)
+    result = suite.run("cuda", OPERATORS, (1, 8), seconds=each)
+    facts = report.machine("cuda")
+    report.save(out, result.rows, result.ceiling, facts)
+    print(report.table(result.rows, result.ceiling), flush=True)
+    totals = {}
+    for batch in (1, 8):
+        for impl in ("auto", "reference"):
+            cases = modulated_conv2d_cases("cuda", torch.bfloat16, [batch])
+            layers = [case.make(impl) for case in cases if case.direction == "forward"]
+            replay = graphed(lambda layers=layers: [layer() for layer in layers])  # type: ignore[misc]
+            totals[f"all layers, batch {batch}, bfloat16, CUDA graph, {impl}"] = measure(
+                {"graph": replay}, "cuda", seconds=each
+            )["graph"].median
+    return {"state": "passed", "machine": facts, "generator_layers_seconds": totals}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

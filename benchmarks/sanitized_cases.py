@@ -1,0 +1,26 @@
+"""Every operator once, small, forward and backward, for compute-sanitizer: ``python -m benchmarks.sanitized_cases``."""
+
+from __future__ import annotations
+
+import torch
+
+from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, upfirdn2d_cases
+from garfast.bench.layers import Layer
+
+
+def main() -> None:
+    """Run the cases on the GPU, with odd channel counts so that edges are met."""
+    layers = [Layer(8, 24, 40, 1), Layer(16, 24, 20, 2)]
+    for dtype in (torch.float32, torch.bfloat16):
+        cases = modulated_conv2d_cases("cuda", dtype, [2], layers)
+        cases += noise_bias_act_cases("cuda", dtype, [2], [(5, 9)])
+        cases += upfirdn2d_cases("cuda", dtype, [1])
+        for case in cases:
+            case.make("auto")()
+    for case in mesh_cases("cuda", [2]):
+        case.make("auto")()
+    torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

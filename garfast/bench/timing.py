@@ -1,0 +1,144 @@
+"""Timing that survives a noisy machine: candidates take turns in one process, and medians are compared."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Function = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate."""
+
+    median: float
+    p20: float
+    p80: float
+    runs: int
+    peak_bytes: int | None = None  # allocated above what was there before; CUDA only
+
+
+def measure(
+    candidates: Mapping[str, Function],
+    device: torch.device | str = "cpu",
+    *,
+    seconds: float = 1.0,
+    min_runs: int = 5,
+    max_runs: int = 200,
+) -> dict[str, Timing]:
+    """Time the candidates in turn, round after round, until ``seconds`` each (or ``max_runs``) are spent.
+
+    One candidate after the other in every round, so that a slow minute of the machine hits all alike. On CUDA each run
+    is timed by events on the current stream, after the L2 cache was overwritten.
+
+    Args:
+        candidates: name -> function without arguments.
+        device: where the functions work.
+        seconds: rough time to spend on each candidate.
+    """
+    device = torch.device(device)
+    timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    peaks: dict[str, int] = {}
+    for name, function in candidates.items():
+        started = time.perf_counter()
+        function()  # compile, autotune, allocate
+        if device.type == "cuda":
+            peaks[name] = _peak_bytes(function, device)
+        elif time.perf_counter() - started < seconds:
+            function()
+    spent = dict.fromkeys(candidates, 0.0)
+    going = set(candidates)
+    for round_ in range(max_runs):
+        for name in [name for name in candidates if name in going]:
+            started = time.perf_counter()
+            samples[name].append(timer(candidates[name], device))
+            spent[name] += time.perf_counter() - started
+            # A candidate that is slow beyond measure gets few runs rather than minutes.
+            if spent[name] >= (seconds if round_ + 1 >= min_runs else 5 * seconds):
+                going.discard(name)
+        if not going:
+            break
+    return {name: _summary(values, peaks.get(name)) for name, values in samples.items()}
+
+
+def _summary(values: list[float], peak: int | None) -> Timing:
+    if len(values) == 1:
+        return Timing(values[0], values[0], values[0], 1, peak)
+    fifths = statistics.quantiles(values, n=5, method="inclusive")
+    return Timing(statistics.median(values), fifths[0], fifths[3], len(values), peak)
+
+
+def _cpu_seconds(function: Function, device: torch.device) -> float:
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+_flush: dict[torch.device, torch.Tensor] = {}
+
+
+def _cuda_seconds(function: Function, device: torch.device) -> float:
+    if device not in _flush:
+        size = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 1 << 20)
+        _flush[device] = torch.empty(size, dtype=torch.uint8, device=device)
+    _flush[device].zero_()
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    function()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
+def _peak_bytes(function: Function, device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    function()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def graphed(function: Function) -> Function:
+    """``function`` captured in a CUDA graph: what it costs without launch overhead."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """What the machine can do at best, as measured."""
+
+    copy_bytes_per_second: float  # read + written
+    flops_per_second: dict[str, float]  # matrix product, by dtype
+
+
+def measure_ceiling(device: torch.device | str, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> Ceiling:
+    """Copy bandwidth (a copy much larger than the caches) and matrix-product rate of ``device``."""
+    device = torch.device(device)
+    # At least four times any cache here; on a GPU large enough to hide the launch.
+    count = 1 << (29 if device.type == "cuda" else 26)
+    source = torch.ones(count // 4, device=device)
+    target = torch.empty_like(source)
+    copy = measure({"copy": lambda: target.copy_(source)}, device, seconds=0.5)["copy"]
+    rates = {}
+    for dtype in dtypes:
+        size = 8192 if device.type == "cuda" else 1024
+        a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+        product = measure({"matmul": lambda a=a, b=b: a @ b}, device, seconds=0.5)["matmul"]  # type: ignore[misc]
+        rates[str(dtype).removeprefix("torch.")] = 2 * size**3 / product.median
+    return Ceiling(2 * source.nbytes / copy.median, rates)

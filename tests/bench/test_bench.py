@@ -1,0 +1,79 @@
+"""Benchmark cases run on every backend, and results survive being saved and read."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from garfast.bench import report, timing
+from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, sphere, upfirdn2d_cases
+from garfast.bench.layers import GENERATOR_256, Layer
+from garfast.cli import main
+from garfast.errors import GarfastError
+
+
+def test_layers_are_those_of_a_256_generator():
+    assert len(GENERATOR_256) == 13
+    assert [layer.name for layer in GENERATOR_256[-2:]] == ["256 up 256>128", "256 conv 128>128"]
+    # 19.3 GFLOP and, for a batch of 8 in two bytes, 272 MB: the last layer of the performance table.
+    assert GENERATOR_256[-1].flops(1) == pytest.approx(19.3e9, rel=0.01)
+    assert GENERATOR_256[-1].min_bytes(8, 2) == pytest.approx(272e6, rel=0.01)
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+def test_every_dense_case_runs(impl):
+    cases = modulated_conv2d_cases("cpu", torch.float32, [1], [Layer(8, 6, 4, 1), Layer(8, 6, 4, 2)])
+    cases += noise_bias_act_cases("cpu", torch.float32, [1], [(3, 5)])
+    for case in cases:
+        case.make(impl)()
+    assert len(upfirdn2d_cases("cpu", torch.float32, [1])) == 4
+
+
+def test_mesh_cases_have_fifteen_thousand_triangles():
+    vertices, triangles = sphere(86, 87)
+    assert len(triangles) == pytest.approx(15_000, rel=0.01)
+    assert int(triangles.max()) == len(vertices) - 1
+    for case in mesh_cases("cpu", [1]):
+        if case.direction == "forward":
+            case.make("auto")()
+
+
+def test_measure_takes_turns_and_counts():
+    order = []
+    candidates = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    timings = timing.measure(candidates, seconds=60.0, max_runs=3)
+    assert order[-6:] == ["a", "b"] * 3
+    assert timings["a"].runs == 3
+    assert timings["a"].p20 <= timings["a"].median <= timings["a"].p80
+
+
+def test_results_survive_a_round_trip(tmp_path):
+    timings = {"reference": timing.Timing(2.0, 1.0, 3.0, 5), "kernel": timing.Timing(1.0, 0.5, 1.5, 5)}
+    row = report.Row("noise_bias_act", "3x5x5", 1, "float32", "forward", 0.0, 100.0, timings)
+    ceiling = timing.Ceiling(1000.0, {"float32": 1e9})
+    assert row.speedup == 2.0
+    assert row.fraction_of_ceiling(ceiling) == pytest.approx(0.1)
+    facts = report.machine("cpu")
+    written = report.save(tmp_path, [row], ceiling, facts)
+    assert all(path.stat().st_size > 0 for path in written)
+    assert report.load(tmp_path / "results.json") == ([row], ceiling, facts)
+    (tmp_path / "results.json").write_text(json.dumps({"rows": []}))
+    with pytest.raises(GarfastError, match="not a benchmark result"):
+        report.load(tmp_path / "results.json")
+
+
+def test_geometric_mean():
+    assert report.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
+    assert math.isnan(report.geometric_mean([]))
+
+
+def test_command_refuses_a_device_that_is_not_there():
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    result = CliRunner().invoke(main, ["bench", "--device", "cuda"])
+    assert result.exit_code == 1
+    assert "no CUDA device" in result.output
