@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class SyntheticFaces:
             raise ArgumentError(f"the seed must not be negative, got {seed}")
         self.seed, self.config, self.device, self.length = seed, config or SynthConfig(), torch.device(device), length
         self._weights = np.array([weight for _, weight in pairs]) / sum(weight for _, weight in pairs)
-        self._painters = [_Painter(m.to("cpu", torch.float32), self.size, self.config) for m, _ in pairs]
+        self._painters = [_Painter(m, self.size, self.config) for m, _ in pairs]
         self.models = tuple(m for m, _ in pairs)
         self._num_shape = max(m.num_shape for m in self.models)
         self._num_exp = max(m.num_exp for m in self.models)
@@ -135,12 +136,18 @@ _STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "ba
 _Streams = dict[str, np.random.Generator]
 
 
+@lru_cache(maxsize=2)
+def _templates(model: MorphableModel) -> tuple[HeadTemplate, HairTemplate]:
+    """A model's templates take seconds to make, so those of the last two models are kept."""
+    template = build_template(model.to("cpu", torch.float32))
+    return template, build_hair_template(template)
+
+
 class _Painter:
     """Draws the faces of one model."""
 
     def __init__(self, model: MorphableModel, size: tuple[int, int], config: SynthConfig) -> None:
-        self.template: HeadTemplate = build_template(model)
-        self.hair: HairTemplate = build_hair_template(self.template)
+        self.template, self.hair = _templates(model)
         self.size, self.config = size, config
         self._order = {name: k for k, name in enumerate(parameter_names())}
 
