@@ -64,6 +64,7 @@ PYBIND11_MODULE(_cpu, m) {
 #endif
   m.attr("compiler") = __VERSION__;
   bind_modulated_conv2d(m);
+  bind_antialias_normals(m);
   bind_noise_bias_act(m);
   bind_upfirdn2d(m);
   bind_rasterize_normals(m);

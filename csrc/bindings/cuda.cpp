@@ -10,6 +10,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.attr("cuda_version") = CUDART_VERSION;
   bind_cuda_modulated_conv2d(m);
   bind_cuda_modulated_conv2d_mma(m);
+  bind_cuda_antialias_normals(m);
   bind_cuda_noise_bias_act(m);
   bind_cuda_upfirdn2d(m);
   bind_cuda_rasterize_normals(m);

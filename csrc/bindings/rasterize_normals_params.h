@@ -19,6 +19,7 @@ inline RasterLevels raster_levels(const std::vector<int64_t>& sizes) {
     levels.height[l] = int32_t(sizes[2 * l]);
     levels.width[l] = int32_t(sizes[2 * l + 1]);
     levels.start[l + 1] = levels.start[l] + sizes[2 * l] * sizes[2 * l + 1];
+    levels.bordered_start[l + 1] = levels.bordered_start[l] + (sizes[2 * l] + 2) * (sizes[2 * l + 1] + 2);
   }
   return levels;
 }

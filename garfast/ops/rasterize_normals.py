@@ -28,6 +28,7 @@ from torch import Tensor
 
 from garfast.errors import ArgumentError, SecondDerivativeError
 from garfast.ops import _dispatch
+from garfast.ops import antialias_normals as _antialias_normals  # noqa: F401  registers garfast::antialias_normals
 from garfast.ops.rasterize_reference import rasterize_normals_reference
 from garfast.ops.vertex_normals import VertexAdjacency, vertex_normals
 
@@ -42,9 +43,10 @@ class RasterOutput(NamedTuple):
     """What a mesh looks like at one resolution. Row 0 is the top of the image."""
 
     normals: Tensor
-    """[B, 3, H, W] camera-space normals, unit length, 0 where no triangle is seen."""
+    """[B, 3, H, W] camera-space normals, unit length, 0 where no triangle is seen; with antialias blended, and so
+    shorter, along the outline."""
     mask: Tensor
-    """[B, 1, H, W] 1 where a triangle is seen, else 0."""
+    """[B, 1, H, W] 1 where a triangle is seen, else 0; with antialias the covered part of pixels along the outline."""
     triangle_ids: Tensor
     """[B, H, W] int32, the triangle seen, -1 where there is none. No gradient."""
     barycentrics: Tensor
@@ -64,6 +66,7 @@ def rasterize_normals(
     normals: Tensor | None = None,
     adjacency: VertexAdjacency | None = None,
     cull_backfaces: bool = True,
+    antialias: bool = False,
     near: float = 1e-2,
     impl: str = "auto",
 ) -> Any:
@@ -81,6 +84,9 @@ def rasterize_normals(
         normals: [B, V, 3] the vertices' normals in camera space; ``vertex_normals(vertices, triangles)`` when None.
         adjacency: VertexAdjacency.build(triangles, V); built on the fly when None. Give it in loops.
         cull_backfaces: leave out triangles that are clockwise on the image.
+        antialias: blend normals and mask along the outline by how much of each pixel it covers, so that they change
+            continuously with the mesh and their gradient moves the outline (``garfast.ops.antialias_reference`` says
+            how). Continuous except where what is hidden changes and at corners of outlines parallel to the pixel grid.
         near: pinhole: triangles with a vertex that is not farther than this are left out, whole (they are not clipped).
         impl: 'auto', 'reference', 'cpu' or 'cuda'.
 
@@ -89,8 +95,9 @@ def rasterize_normals(
 
     Triangles with a vertex that is not finite, or more than 1e5 half-images off centre, are left out, as are triangles
     without area on the image. Normals, barycentrics and depth are differentiable once with respect to ``vertices``,
-    ``camera`` and ``normals`` (through pixel positions too), mask and ids are not. The kernels keep the arguments and
-    the triangle ids for the backward and are deterministic, whatever the number of threads.
+    ``camera`` and ``normals`` (through pixel positions too), so is the mask with ``antialias``; ids are not. The
+    kernels keep the arguments and the triangle ids for the backward (with ``antialias`` also 64 bytes a pixel) and are
+    deterministic, whatever the number of threads.
 
     Raises:
         ArgumentError: an argument has the wrong type or shape, or (on the CPU) a triangle names a missing vertex.
@@ -122,7 +129,9 @@ def rasterize_normals(
     if backend == "reference":
         _dispatch.check_indices(_OP, "triangles", triangles, count)
         levels = [
-            rasterize_normals_reference(mesh, triangles, cameras, normals, size, pinhole, cull_backfaces, near)
+            rasterize_normals_reference(
+                mesh, triangles, cameras, normals, size, pinhole, cull_backfaces, near, antialias
+            )
             for size in sizes
         ]
     else:
@@ -136,6 +145,13 @@ def rasterize_normals(
             *(mesh, triangles.to(torch.int32), cameras, normals, adjacency.offsets, adjacency.corners),
             *(flat_sizes, pinhole, cull_backfaces, near, backend),
         )
+        if antialias:
+            n, m, ids, b, d = images
+            n, m, _, _ = torch.ops.garfast.antialias_normals(
+                *(n, m, ids, d.detach(), mesh, triangles.to(torch.int32), cameras, normals),
+                *(adjacency.offsets, adjacency.corners, flat_sizes, pinhole, cull_backfaces, near, backend),
+            )
+            images = (n, m, ids, b, d)
         levels = _levels(images, batch, sizes)
     outputs = [
         RasterOutput(n.to(vertices.dtype), m.to(vertices.dtype), ids, b.to(vertices.dtype), d.to(vertices.dtype))

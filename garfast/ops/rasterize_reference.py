@@ -43,6 +43,7 @@ def rasterize_normals_reference(
     pinhole: bool,
     cull: bool,
     near: float,
+    antialias: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """One level: normals [B,3,H,W], mask [B,1,H,W], ids [B,H,W], barycentrics [B,3,H,W], depth [B,1,H,W]."""
     height, width = size
@@ -59,7 +60,7 @@ def rasterize_normals_reference(
     _, q, inverse = edge_functions(corners, column, row)
     weights = q * inverse[:, None]
     depth = weighted_depth(corners, q, inverse)
-    normal = torch.nn.functional.normalize((weights[..., None] * normals[sample[:, None], vertex]).sum(1), dim=1, eps=0)
+    normal = unit((weights[..., None] * normals[sample[:, None], vertex]).sum(1))
 
     def image(values: Tensor) -> Tensor:
         canvas = values.new_zeros(batch, height, width, values.shape[1])
@@ -67,7 +68,18 @@ def rasterize_normals_reference(
 
     mask = (ids >= 0)[:, None].to(vertices.dtype)
     barycentrics = weights.gather(1, order)  # the orders (0, 1, 2) and (0, 2, 1) are their own inverses
-    return image(normal), mask, ids.to(torch.int32), image(barycentrics), image(depth[:, None])
+    normal_image, depth_image = image(normal), image(depth[:, None])
+    if antialias:
+        from garfast.ops.antialias_reference import antialias_reference
+
+        normal_image, mask = antialias_reference(screen, index, normals, cull, ids, depth_image, normal_image, mask)
+    return normal_image, mask, ids.to(torch.int32), image(barycentrics), depth_image
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """[N, 3] at length 1; 0, without a gradient, where the length is 0."""
+    squared = (vectors * vectors).sum(1, keepdim=True)
+    return torch.where(squared > 0, vectors / torch.where(squared > 0, squared, 1.0).sqrt(), 0.0)
 
 
 def project(vertices: Tensor, camera: Tensor, pinhole: bool, near: float) -> Screen:

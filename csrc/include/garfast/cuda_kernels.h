@@ -6,6 +6,7 @@
 
 #include "garfast/modulated_conv2d.h"
 #include "garfast/modulated_conv2d_mma.h"
+#include "garfast/antialias_normals.h"
 #include "garfast/noise_bias_act.h"
 #include "garfast/rasterize_normals.h"
 #include "garfast/upfirdn2d.h"
@@ -18,6 +19,8 @@ void modulated_conv2d_mma(const ModulatedConvMmaParams<float>& p, MmaTile tile, 
 void modulated_conv2d_mma(const ModulatedConvMmaParams<Half>& p, MmaTile tile, cudaStream_t stream);
 void modulated_conv2d_mma(const ModulatedConvMmaParams<BFloat16>& p, MmaTile tile, cudaStream_t stream);
 
+void antialias_normals_forward(const AntialiasParams<float>& p, cudaStream_t stream);
+void antialias_normals_backward(const AntialiasBackwardParams<float>& p, cudaStream_t stream);
 void noise_bias_act_forward(const NoiseBiasActParams<float>& p, cudaStream_t stream);
 void noise_bias_act_forward(const NoiseBiasActParams<double>& p, cudaStream_t stream);
 void noise_bias_act_forward(const NoiseBiasActParams<Half>& p, cudaStream_t stream);

@@ -29,6 +29,7 @@ struct RasterLevels {
   int count;
   int32_t height[kMaxRasterLevels], width[kMaxRasterLevels];
   int64_t start[kMaxRasterLevels + 1];
+  int64_t bordered_start[kMaxRasterLevels + 1];  // with a border of one pixel around every image
 };
 
 // A projected vertex. x is NaN where it cannot be drawn (not finite, too far outside, not in front of the near plane):
