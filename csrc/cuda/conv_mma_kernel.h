@@ -119,33 +119,49 @@ __device__ uint4 modulated(uint4 x, const float* style) {
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
+// 4 neighbouring channels of a sample with what the epilogue needs of each: their factor and addend.
+struct Channels {
+  int first, count;
+  float scale[4], shift[4];
+};
+
+template <typename S>
+__device__ Channels channels_at(const ModulatedConvMmaParams<S>& p, int64_t sample, int first) {
+  Channels c{first, min(4, p.out_channels - first), {}, {}};
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (i >= c.count) break;
+    c.scale[i] = channel_scale(p.terms, p.out_channels, sample, first + i);
+    c.shift[i] = channel_shift(p.terms, first + i);
+  }
+  return c;
+}
+
 // The epilogue of 4 channels of one pixel.
 template <typename S>
-__device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sample, int row, int column, int channel,
-                       const float* sums) {
+__device__ void finish(const ModulatedConvMmaParams<S>& p, int up, int64_t sample, int row, int column,
+                       const Channels& channels, const float* sums) {
   const int height = up * p.height, width = up * p.width;
-  if (row >= height || column >= width || channel >= p.out_channels) return;
+  if (row >= height || column >= width || channels.count <= 0) return;
   const EpilogueTerms<S>& t = p.terms;
   const int pixels = height * width, pixel = row * width + column, step = p.channels_last ? 1 : pixels;
-  const int within = p.channels_last ? pixel * p.out_channels + channel : channel * pixels + pixel;
+  const int within = p.channels_last ? pixel * p.out_channels + channels.first : channels.first * pixels + pixel;
   const float scale = pixel_scale(t, sample, pixel), shift = pixel_shift(t, sample, pixel);
   const int64_t offset = sample * p.out_channels * pixels + within;
   float v[4];
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (channel + i >= p.out_channels) break;
-    float factor = scale * channel_scale(t, p.out_channels, sample, channel + i);
-    float addend = shift + channel_shift(t, channel + i);
+    if (i >= channels.count) break;
+    float factor = scale * channels.scale[i], addend = shift + channels.shift[i];
     if (t.scale_map.data && t.scale_map.per_element)
       factor *= widen(t.scale_map.data[sample * t.scale_map.batch_stride + within + i * step]);
     if (t.shift_map.data && t.shift_map.per_element)
       addend += widen(t.shift_map.data[sample * t.shift_map.batch_stride + within + i * step]);
     v[i] = activate(sums[i] * factor + addend, t.alpha, t.gain, t.clamp);
   }
-  const int count = min(4, p.out_channels - channel);
   const bool packed = p.channels_last && p.out_channels % 4 == 0;
-  store_four(v, p.y + offset, step, count, packed);
-  if (p.f) store_four(sums, p.f + offset, step, count, packed);
+  store_four(v, p.y + offset, step, channels.count, packed);
+  if (p.f) store_four(sums, p.f + offset, step, channels.count, packed);
 }
 
 // Where channel `channel` of u at (row, column) lies in shared memory: quads of channels are permuted by column, so
@@ -170,6 +186,7 @@ __device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t
     const int quad = p.channels_last ? item % kQuads : item / kPairs % kQuads;
     const int pair = p.channels_last ? item / kQuads % kPairs : item % kPairs;
     const int top = item / (kQuads * kPairs) * kPartRows;
+    const Channels channels = channels_at(p, sample, first_channel + 4 * quad);
     float past[3][2][4];  // the last three rows, blurred along the row
 #pragma unroll
     for (int i = 0; i < 3 * 2 * 4; ++i) past[i / 8][i / 4 % 2][i % 4] = 0.0f;
@@ -200,7 +217,7 @@ __device__ void blur(const ModulatedConvMmaParams<S>& p, const float* u, int64_t
       if (r < 3) continue;
 #pragma unroll
       for (int k = 0; k < 2; ++k)
-        finish(p, 2, sample, first_row + top + r - 3, first_column + 2 * pair + k, first_channel + 4 * quad, out[k]);
+        finish(p, 2, sample, first_row + top + r - 3, first_column + 2 * pair + k, channels, out[k]);
     }
   }
 }
@@ -389,14 +406,16 @@ __global__ void __launch_bounds__(kThreads, T::kBlocks) forward_kernel(Modulated
     blur<S, T>(p, results, sample, first_row, first_column, first_channel);
   } else {
     constexpr int kQuads = T::kChannels / 4, kPixels = T::kPositions;
+    Channels channels{-1, 0, {}, {}};  // in channels_last the same for all of a thread's items
 #pragma unroll 1
     for (int item = thread; item < kQuads * kPixels; item += kThreads) {
       const int quad = p.channels_last ? item % kQuads : item / kPixels;
       const int pixel = p.channels_last ? item / kQuads : item % kPixels;
+      const int channel = first_channel + 4 * quad;
+      if (channel != channels.first) channels = channels_at(p, sample, channel);
       const float4 four = *reinterpret_cast<const float4*>(results + pixel * T::kResultStride + 4 * quad);
       const float v[4] = {four.x, four.y, four.z, four.w};
-      finish(p, 1, sample, first_row + pixel / T::kColumns, first_column + pixel % T::kColumns,
-             first_channel + 4 * quad, v);
+      finish(p, 1, sample, first_row + pixel / T::kColumns, first_column + pixel % T::kColumns, channels, v);
     }
   }
 #endif
@@ -417,7 +436,7 @@ template <typename S>
 void forward(const ModulatedConvMmaParams<S>& p, MmaTile tile, cudaStream_t stream) {
   switch (tile) {
     case MmaTile::kSame3x3:
-      return forward_tile<Tile<3, 1, 8, 16, 128, 2, 2>>(p, stream);
+      return forward_tile<Tile<3, 1, 8, 16, 128, 4, 2>>(p, stream);
     case MmaTile::kSame3x3Narrow:
       return forward_tile<Tile<3, 1, 8, 16, 64, 4, 2>>(p, stream);
     case MmaTile::kSame1x1:

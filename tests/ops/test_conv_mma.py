@@ -321,3 +321,23 @@ def test_tuning_runs_both_and_keeps_the_result(device, launches, monkeypatch, tm
     assert len(launches) >= 3
     assert (tmp_path / "convolutions.json").exists()
     torch.testing.assert_close(result, expected_result, rtol=0, atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("up", [1, 2])
+def test_in_a_cuda_graph(up, tmp_path, monkeypatch):
+    monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
+    x, weight, style = (torch.randn(size, device="cuda") for size in ((2, 64, 16, 16), (64, 64, 3, 3), (2, 64)))
+    x = x.half().contiguous(memory_format=torch.channels_last)
+
+    def layer() -> Tensor:
+        with use_convolution("mma"):
+            return modulated_conv2d(x, weight, style, up=up, impl="cuda")
+
+    expected_result = layer()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), tune_convolutions(save=False):
+        result = layer()
+    result.fill_(math.nan)
+    graph.replay()
+    assert torch.equal(result, expected_result)
