@@ -325,19 +325,18 @@ def test_tuning_runs_both_and_keeps_the_result(device, launches, monkeypatch, tm
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("up", [1, 2])
-def test_in_a_cuda_graph(up, tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", ["mma", "auto"])
+def test_in_a_cuda_graph_where_nothing_is_measured(up, path, tmp_path, monkeypatch):
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
-    x, weight, style = (torch.randn(size, device="cuda") for size in ((2, 64, 16, 16), (64, 64, 3, 3), (2, 64)))
+    monkeypatch.setenv("GARFAST_CONV", path)
+    monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
+    sizes = ((2, 64, 16, 16), (64, 64, 3, 3), (2, 64))
+    x, weight, style = (torch.randn(size, device="cuda") for size in sizes)
     x = x.half().contiguous(memory_format=torch.channels_last)
-
-    def layer() -> Tensor:
-        with use_convolution("mma"):
-            return modulated_conv2d(x, weight, style, up=up, impl="cuda")
-
-    expected_result = layer()
+    expected_result = modulated_conv2d(x, weight, style, up=up, impl="cuda")
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), tune_convolutions(save=False):
-        result = layer()
+    with tune_convolutions(save=False), torch.cuda.graph(graph):
+        result = modulated_conv2d(x, weight, style, up=up, impl="cuda")
     result.fill_(math.nan)
     graph.replay()
     assert torch.equal(result, expected_result)
