@@ -61,8 +61,8 @@ def modulated_conv2d(
 
     Returns:
         [B, O, up H, up W] in the dtype of ``x``. The layout is what the backend computes in: that of ``x`` or
-        ``weight``, channels_last if either is, and channels_last on the CPU for maps of 4096 pixels or more and on a
-        GPU in 16-bit formats, where it is faster.
+        ``weight``, channels_last if either is, and channels_last where it is faster: for up-sampling 4096 pixels or
+        more on the CPU, and in 16-bit formats on a GPU.
 
     Differentiable to any order with respect to every tensor but the filter. The kernels keep for the backward ``x``,
     ``weight``, ``style`` and the result, and the convolution's result only where ``style`` (through the demodulation)

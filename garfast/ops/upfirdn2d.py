@@ -138,6 +138,11 @@ def _upfirdn2d(
     y = _fake_upfirdn2d(x, filter, up, down, padding, flip_filter, gain, impl)
     if y.numel() == 0:
         return y
+    if impl == "triton":  # only modulated_conv2d asks for it, to blur
+        from garfast.ops.triton import modulated_conv2d as kernels
+
+        kernels.blur_epilogue(x, filter, padding, flip_filter, gain, y, None)
+        return y
     batch, channels, height, width = x.shape
     outer, inner = (batch, channels) if layout == torch.channels_last else (batch * channels, 1)
     _dispatch.call_native(

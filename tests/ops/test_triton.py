@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 @pytest.mark.skipif(bool(_native.TRITON_INTERPRETED), reason="already in the interpreter")
 @pytest.mark.skipif(bool(_native._TRITON_MISSING), reason=_native._TRITON_MISSING)
-@pytest.mark.parametrize("operator", ["noise_bias_act"])
+@pytest.mark.parametrize("operator", ["modulated_conv2d", "noise_bias_act"])
 def test_in_the_interpreter(operator):
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     command = [

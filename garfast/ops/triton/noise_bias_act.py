@@ -173,7 +173,7 @@ def _geometry(x: Tensor) -> tuple[bool, int, int, int, int]:
     return last, rows, lanes, min(triton.next_power_of_2(rows), 2048 // block_lanes), block_lanes
 
 
-def _flags(native: tuple[Any, ...]) -> dict[str, Any]:
+def flags(native: tuple[Any, ...]) -> dict[str, Any]:
     """What is there, for the compiler, from _epilogue.native_terms."""
     d, m, _, m_full, t, _, t_full, noise, _, strength, bias, _, _, clamp = native
     return {
@@ -189,7 +189,8 @@ def _flags(native: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
-def _accumulator(dtype: torch.dtype) -> Any:
+def accumulator(dtype: torch.dtype) -> Any:
+    """What the kernels compute in."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
@@ -213,10 +214,10 @@ def forward(
         *(x, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
         *(x.shape[1], rows, lanes, row_blocks, alpha, gain, clamp),
         LAST=last,
-        ACC=_accumulator(x.dtype),
+        ACC=accumulator(x.dtype),
         BLOCK_ROWS=block_rows,
         BLOCK_LANES=block_lanes,
-        **_flags(native),
+        **flags(native),
     )
 
 
@@ -246,7 +247,7 @@ def backward(
         exact = _dispatch.accumulator(y.dtype)
         row_partials = y.new_empty(2, batch, lane_blocks, rows, dtype=exact)
         lane_partials = y.new_empty(2, batch, row_blocks, lanes, dtype=exact)
-    flags = {k: v for k, v in _flags(native).items() if k in ("HAS_D", "HAS_SCALE", "SCALE_FULL", "CLAMP")}
+    present = {k: v for k, v in flags(native).items() if k in ("HAS_D", "HAS_SCALE", "SCALE_FULL", "CLAMP")}
     _backward_kernel[(batch * row_blocks, lane_blocks)](
         *(grad_y, y, x, grad_x, grad_scale, grad_shift, row_partials, lane_partials, d, m, m_stride),
         *(y.shape[1], rows, lanes, row_blocks, lane_blocks, batch, alpha, gain, clamp),
@@ -256,10 +257,10 @@ def backward(
         NEED_SCALE=grad_scale is not None,
         NEED_SHIFT=grad_shift is not None,
         SUMS=sums,
-        ACC=_accumulator(y.dtype),
+        ACC=accumulator(y.dtype),
         BLOCK_ROWS=block_rows,
         BLOCK_LANES=block_lanes,
-        **flags,
+        **present,
     )
     if row_partials is None or lane_partials is None:
         return None, None

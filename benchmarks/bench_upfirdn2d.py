@@ -1,0 +1,39 @@
+"""upfirdn2d beside the reference (a depth-wise convolution of the padded image): blur, up- and down-sampling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import layers
+from garfast.ops import upfirdn2d
+
+CASES = {
+    "blur": {"padding": (1, 2, 1, 2)},
+    "up": {"up": 2, "padding": (2, 1, 2, 1), "gain": 4.0},
+    "down": {"down": 2, "padding": 1},
+}
+SIZES = ((3, 128), (512, 32), (256, 128), (128, 256))
+
+
+@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize(("channels", "size"), SIZES[:2] if layers.FEW else SIZES)
+@pytest.mark.parametrize("batch", layers.BATCHES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels_last"])
+@pytest.mark.parametrize("mode", ["forward", "forward+backward"])
+def test_upfirdn2d(
+    benchmark: Any, case: str, channels: int, size: int, batch: int, layout: torch.memory_format, mode: str
+) -> None:
+    gradients = mode != "forward"
+    x = torch.randn(batch, channels, size, size).to(layers.DEVICE, layers.DTYPE).to(memory_format=layout)
+    x.requires_grad_(gradients)
+    taps = torch.tensor([1.0, 3, 3, 1], device=layers.DEVICE) / 8
+
+    def run(impl: str) -> Any:
+        y = upfirdn2d(x, taps, **CASES[case], impl=impl)
+        return torch.autograd.grad(y.sum(), x) if gradients else y
+
+    rounds = max(5, min(30, int(1e8 / x.numel())))
+    layers.side_by_side(benchmark, lambda: run("auto"), lambda: run("reference"), rounds)
