@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import torch
 
+from garfast import ops
 from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, upfirdn2d_cases
 from garfast.bench.layers import Layer
 
 
 def main() -> None:
-    """Run the cases on the GPU, with odd channel counts so that edges are met."""
+    """Run the cases on the GPU, with odd channel counts so that edges are met, and by both convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = True
     layers = [Layer(8, 24, 40, 1), Layer(16, 24, 20, 2)]
     for dtype in (torch.float32, torch.bfloat16):
-        cases = modulated_conv2d_cases("cuda", dtype, [2], layers)
-        cases += noise_bias_act_cases("cuda", dtype, [2], [(5, 9)])
+        convolutions = modulated_conv2d_cases("cuda", dtype, [2], layers)
+        for path in ("library", "mma"):
+            with ops.use_convolution(path):
+                for case in convolutions:
+                    case.make("auto")()
+        cases = noise_bias_act_cases("cuda", dtype, [2], [(5, 9)])
         cases += upfirdn2d_cases("cuda", dtype, [1])
         for case in cases:
             case.make("auto")()

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -133,6 +134,14 @@ def tune_convolutions(save: bool = True) -> Iterator[None]:
     if save:
         with atomic_path(_file()) as temporary:
             temporary.write_text(json.dumps(_measured(), indent=1, sort_keys=True))
+
+
+def convolution_times() -> dict[str, dict[str, dict[str, float]]]:
+    """What is measured, here or by earlier processes: per GPU and layer the milliseconds by each path.
+
+    A layer's name lists batch, channels in and out, height and width of x, taps, up, dtype, and 1 for channels_last.
+    """
+    return deepcopy(_measured())
 
 
 @lru_cache(maxsize=1024)

@@ -11,7 +11,7 @@ import torch
 
 from garfast.errors import ArgumentError, OutputError
 from garfast.ops import _conv_choice
-from garfast.ops._conv_choice import Layer, choose, tune_convolutions, use_convolution
+from garfast.ops._conv_choice import Layer, choose, convolution_times, tune_convolutions, use_convolution
 
 _SMALL = Layer(1, 512, 512, 4, 4, 3, 1, "bfloat16", True)
 _DEVICE = torch.device("cpu")
@@ -89,6 +89,7 @@ def test_times_are_kept_for_the_next_process(clock, monkeypatch, tmp_path):
     with tune_convolutions():
         choose(_SMALL, _DEVICE, runs(clock))
     saved = json.loads((tmp_path / "convolutions.json").read_text())
+    assert saved == convolution_times()
     assert list(saved.values()) == [{"1-512-512-4-4-3-1-bfloat16-1": {"library": 2.0, "mma": 1.0}}]
     monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
     assert choose(_SMALL, _DEVICE) == "mma"
