@@ -251,9 +251,22 @@ def test_says_what_it_cannot_take(cuda_on_host, allow_tf32):
     assert "4 taps, not 6" in why_not(x, weight, torch.ones(6))
     assert "2^31" in why_not(torch.empty(1, 8, 2**14, 2**14, device="meta").half(), weight, None)
     allow_tf32(False)
-    assert "allow_tf32 is off" in why_not(x.float(), weight, None)
+    assert "does not allow tf32" in why_not(x.float(), weight, None)
     allow_tf32(True)
     assert why_not(x.float(), weight, None) == ""
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("ieee", False), ("none", False)])
+def test_follows_the_newer_switch_of_tf32(monkeypatch, precision, allowed):
+    class Matmul:
+        fp32_precision = precision
+
+        @property
+        def allow_tf32(self) -> bool:
+            raise RuntimeError("mix of the legacy and new APIs")
+
+    monkeypatch.setattr(torch.backends.cuda, "matmul", Matmul())
+    assert _conv_mma._tf32_allowed() == allowed
 
 
 @pytest.fixture
