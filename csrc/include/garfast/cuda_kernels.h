@@ -4,9 +4,9 @@
 
 #include <cuda_runtime.h>
 
+#include "garfast/antialias_normals.h"
 #include "garfast/modulated_conv2d.h"
 #include "garfast/modulated_conv2d_mma.h"
-#include "garfast/antialias_normals.h"
 #include "garfast/noise_bias_act.h"
 #include "garfast/rasterize_normals.h"
 #include "garfast/upfirdn2d.h"
