@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "cpu_bindings.h"
+#include "garfast/index_range.h"
 #include "garfast/isa.h"
+#include "pointers.h"
 
 namespace garfast {
 
@@ -57,6 +59,14 @@ PYBIND11_MODULE(_cpu, m) {
         throw std::invalid_argument("this machine or build has no instruction set '" + name + "'");
       },
       "Choose an instruction set for every later call (tests and benchmarks).");
+  m.def(
+      "indices_inside",
+      [](std::uintptr_t indices, int64_t count, int32_t limit) {
+        bool inside = false;
+        GARFAST_CALL_CPU(index_range, IndexRangeParams{in<int32_t>(indices), count, limit, &inside});
+        return inside;
+      },
+      "Whether `count` int32 indices at an address all lie in [0, limit).");
 #ifdef _OPENMP
   m.attr("openmp") = true;
 #else

@@ -298,12 +298,19 @@ void resolve(const RasterizeParams<T>& p, const RasterVertex<T>* screen, int64_t
   const int64_t plane = target.plane;
   for (int64_t base = begin; base < end; base += kBlock) {
     const int count = int(std::min<int64_t>(kBlock, end - base));
+    bool covered = false;
+    for (int l = 0; l < count; ++l) covered |= target.ids[base + l] >= 0;
+    T* normals = target.normals + base;
+    if (!covered) {  // most blocks around a face
+      for (int c = 0; c < 3; ++c) std::fill(normals + c * plane, normals + c * plane + count, T(0));
+      std::fill(target.mask + base, target.mask + base + count, T(0));
+      std::fill(target.depth + base, target.depth + base + count, T(0));
+      continue;
+    }
     T sums[kBlock][4] = {};
-    int covered = 0;
     for (int l = 0; l < count; ++l) {
       const int32_t id = target.ids[base + l];
       if (id < 0) continue;
-      ++covered;
       const int32_t* t = p.triangles + 3 * int64_t(id);
       const T* b = target.barycentrics + base + l;
       Quad n[3];
@@ -311,7 +318,6 @@ void resolve(const RasterizeParams<T>& p, const RasterVertex<T>* screen, int64_t
       const Quad sum = n[0] * b[0] + n[1] * b[plane] + n[2] * b[2 * plane];
       std::memcpy(sums[l], &sum, sizeof(Quad));
     }
-    T* normals = target.normals + base;
     for (int l = 0; l < count; ++l) {
       const T x = sums[l][0], y = sums[l][1], z = sums[l][2];
       const T squared = x * x + y * y + z * z;

@@ -101,6 +101,14 @@ def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:
     """Raise ArgumentError if a CPU index tensor leaves [0, limit); on a GPU this would cost a synchronisation."""
     if indices.numel() == 0 or indices.device.type != "cpu":
         return
+    readable = indices.dtype == torch.int32 and indices.is_contiguous() and not torch.compiler.is_compiling()
+    # Several times as fast as aminmax, which would take a tenth of a small rasterisation.
+    if (
+        readable
+        and not _native.why_not("cpu")
+        and _native.cpu().indices_inside(indices.data_ptr(), indices.numel(), limit)
+    ):
+        return
     low, high = torch.aminmax(indices)
     if low < 0 or high >= limit:
         raise ArgumentError(f"{op}: {name} must lie in 0..{limit - 1}, found {int(low)}..{int(high)}")

@@ -153,10 +153,13 @@ def rasterize_normals(
             )
             images = (n, m, ids, b, d)
         levels = _levels(images, batch, sizes)
-    outputs = [
-        RasterOutput(n.to(vertices.dtype), m.to(vertices.dtype), ids, b.to(vertices.dtype), d.to(vertices.dtype))
-        for n, m, ids, b, d in levels
-    ]
+    if dtype == vertices.dtype:
+        outputs = [RasterOutput(*level) for level in levels]
+    else:
+        outputs = [
+            RasterOutput(n.to(vertices.dtype), m.to(vertices.dtype), ids, b.to(vertices.dtype), d.to(vertices.dtype))
+            for n, m, ids, b, d in levels
+        ]
     return outputs[0] if single else outputs
 
 
