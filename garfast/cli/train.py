@@ -70,6 +70,9 @@ _alarms = click.option(
     default=None,
     help="Weights of a face finder: also learn from what it takes for faces in pictures of nobody.",
 )
+_growing = click.option(
+    "--growing", is_flag=True, help="The renders are still being made: look for new ones (no longer repeatable)."
+)
 _float32 = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
 
 
@@ -83,6 +86,7 @@ _float32 = click.option("--float32", is_flag=True, help="Compute in float32 inst
 @_threads
 @_minutes
 @_alarms
+@_growing
 @_float32
 def landmarks_command(
     renders: Path, out: Path, threads: int, minutes: float | None, alarms: Path | None, float32: bool, **settings: Any
@@ -117,6 +121,7 @@ def landmarks_command(
 @_threads
 @_minutes
 @_alarms
+@_growing
 @_float32
 def faces_command(
     renders: Path, out: Path, threads: int, minutes: float | None, alarms: Path | None, float32: bool, **settings: Any
