@@ -323,6 +323,28 @@ GARFAST_HD void pixel_backward(const PixelTriangle<V>& t, const RasterSample<V>&
   }
 }
 
+// Adds to `sum` what flows back to a triangle's corners from one pixel that shows it. t: the triangle at this level;
+// start: where the sample's image begins in flat one-channel arrays.
+template <typename T>
+GARFAST_HD void visible_pixel_backward(const RasterizeBackwardParams<T>& p, const PixelTriangle<T>& t,
+                                       const T (*vertex_normals)[3], int64_t start, int32_t width, int32_t height,
+                                       int32_t row, int32_t column, RasterCornerGrad<T>* sum) {
+  const int64_t plane = int64_t(height) * width;
+  const int64_t pixel = start + int64_t(row) * width + column, pixel3 = pixel + 2 * start;
+  RasterSample<T> s;
+  edge_functions(t, T(column) + T(0.5), T(row) + T(0.5), s);
+  perspective_weights(t, T(1), s);
+  T m[3], gn[3], gb[3], squared = T(0);
+  for (int c = 0; c < 3; ++c) {
+    m[c] = (s.q[0] * vertex_normals[0][c] + s.q[1] * vertex_normals[1][c] + s.q[2] * vertex_normals[2][c]) * s.inverse;
+    squared += m[c] * m[c];
+    gn[c] = p.grad_normals ? p.grad_normals[pixel3 + c * plane] : T(0);
+    gb[c] = p.grad_barycentrics ? p.grad_barycentrics[pixel3 + c * plane] : T(0);
+  }
+  pixel_backward(t, s, vertex_normals, m, squared > T(0) ? T(1) / std::sqrt(squared) : T(0), gn, gb,
+                 p.grad_depth ? p.grad_depth[pixel] : T(0), T(width) * T(0.5), T(height) * T(0.5), p.pinhole, sum);
+}
+
 // Adds to `sum` what flows back to a triangle's corners from its own pixels: every `step`th one of each box, from the
 // `first`th on.
 template <typename T>
@@ -338,29 +360,15 @@ GARFAST_HD void triangle_backward(const RasterizeBackwardParams<T>& p, int64_t b
     for (int c = 0; c < 3; ++c) vertex_normals[k][c] = screen[corners[k]].normal[c];
   for (int level = 0; level < p.levels.count; ++level) {
     const int32_t width = p.levels.width[level], height = p.levels.height[level];
-    const T half_width = T(width) * T(0.5), half_height = T(height) * T(0.5);
-    const PixelTriangle<T> t = pixel_triangle(screen, corners, half_width, half_height);
+    const PixelTriangle<T> t = pixel_triangle(screen, corners, T(width) * T(0.5), T(height) * T(0.5));
     const PixelBox box = pixel_box(t, width, height);
     if (box.left > box.right || box.top > box.bottom) continue;
-    const int64_t plane = int64_t(height) * width, start = p.batch * p.levels.start[level] + b * plane;
+    const int64_t start = p.batch * p.levels.start[level] + b * int64_t(height) * width;
     const int64_t columns = box.right - box.left + 1, count = columns * (box.bottom - box.top + 1);
     for (int64_t i = first; i < count; i += step) {
       const int32_t row = box.top + int32_t(i / columns), column = box.left + int32_t(i % columns);
-      const int64_t pixel = start + int64_t(row) * width + column, pixel3 = pixel + 2 * start;
-      if (p.ids[pixel] != triangle) continue;
-      RasterSample<T> s;
-      edge_functions(t, T(column) + T(0.5), T(row) + T(0.5), s);
-      perspective_weights(t, T(1), s);
-      T m[3], gn[3], gb[3], squared = T(0);
-      for (int c = 0; c < 3; ++c) {
-        m[c] =
-            (s.q[0] * vertex_normals[0][c] + s.q[1] * vertex_normals[1][c] + s.q[2] * vertex_normals[2][c]) * s.inverse;
-        squared += m[c] * m[c];
-        gn[c] = p.grad_normals ? p.grad_normals[pixel3 + c * plane] : T(0);
-        gb[c] = p.grad_barycentrics ? p.grad_barycentrics[pixel3 + c * plane] : T(0);
-      }
-      pixel_backward(t, s, vertex_normals, m, squared > T(0) ? T(1) / std::sqrt(squared) : T(0), gn, gb,
-                     p.grad_depth ? p.grad_depth[pixel] : T(0), half_width, half_height, p.pinhole, sum);
+      if (p.ids[start + int64_t(row) * width + column] == triangle)
+        visible_pixel_backward(p, t, vertex_normals, start, width, height, row, column, sum);
     }
   }
 }
