@@ -35,11 +35,11 @@ def step(layer: layers.Layer, batch: int, mode: str, impl: str, compiled: bool =
     run = torch.compile(forward, fullgraph=True) if compiled else forward
     if not wanted:
         return torch.no_grad()(run)
-    weights = torch.randn(batch, layer.outputs, layer.size, layer.size).to(layers.DEVICE, layers.DTYPE)
+    weights = torch.randn(batch, layer.out_channels, layer.resolution, layer.resolution).to(layers.DEVICE, layers.DTYPE)
     return lambda: torch.autograd.grad(run(), wanted, weights)
 
 
-@pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name.replace(" ", "-"))
 @pytest.mark.parametrize("batch", layers.BATCHES)
 @pytest.mark.parametrize("mode", list(GRADIENTS))
 def test_modulated_conv2d(benchmark: Any, layer: layers.Layer, batch: int, mode: str) -> None:
@@ -54,7 +54,7 @@ def test_modulated_conv2d(benchmark: Any, layer: layers.Layer, batch: int, mode:
 
 
 @pytest.mark.skipif(not layers.COMPILE, reason="GARFAST_BENCH_COMPILE=1 adds torch.compile, which takes long to start")
-@pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name)
+@pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name.replace(" ", "-"))
 @pytest.mark.parametrize("batch", layers.BATCHES)
 @pytest.mark.parametrize("mode", list(GRADIENTS))
 def test_modulated_conv2d_beside_compiled(benchmark: Any, layer: layers.Layer, batch: int, mode: str) -> None:

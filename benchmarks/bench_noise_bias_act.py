@@ -21,7 +21,7 @@ TERMS = ("scale_map", "shift_map", "noise", "noise_strength", "bias")
 
 
 def arguments(channels: int, size: int, batch: int, last: bool, gradients: bool) -> dict[str, torch.Tensor]:
-    a = layers.styled_arguments(layers.Layer(size, 1, channels, channels), batch)
+    a = layers.styled_arguments(layers.Layer(size, channels, channels, 1), batch)
     a = {name: a[name] for name in ("x", *TERMS)}
     if last:
         a["x"] = a["x"].to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The styled convolutions of a 256x256 config-F generator, and what the operator benchmarks share.
+"""What the operator benchmarks share: arguments of a styled convolution, timing side by side, memory.
 
 Environment:
     GARFAST_BENCH_DEVICE   cpu or cuda; cuda where there is one
@@ -13,70 +13,38 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from garfast.bench.layers import GENERATOR_256, Layer
 
 DEVICE = os.environ.get("GARFAST_BENCH_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = getattr(torch, os.environ.get("GARFAST_BENCH_DTYPE", "float32"))
 FEW = os.environ.get("GARFAST_BENCH_LAYERS", "few" if DEVICE == "cpu" else "all") == "few"
 COMPILE = os.environ.get("GARFAST_BENCH_COMPILE", "0") == "1"
 BATCHES = (1, 4, 8)
-
-
-class Layer(NamedTuple):
-    """One 3x3 convolution: its result is [B, outputs, size, size]."""
-
-    size: int
-    up: int
-    inputs: int
-    outputs: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.size}-{'up' if self.up == 2 else 'conv'}-{self.inputs}-{self.outputs}"
-
-    def flops(self, batch: int) -> float:
-        """Floating point operations of the convolution alone."""
-        return 2.0 * 9 * self.inputs * self.outputs * (self.size // self.up) ** 2 * batch
-
-
-LAYERS = (
-    Layer(4, 1, 512, 512),
-    Layer(8, 2, 512, 512),
-    Layer(8, 1, 512, 512),
-    Layer(16, 2, 512, 512),
-    Layer(16, 1, 512, 512),
-    Layer(32, 2, 512, 512),
-    Layer(32, 1, 512, 512),
-    Layer(64, 2, 512, 512),
-    Layer(64, 1, 512, 512),
-    Layer(128, 2, 512, 256),
-    Layer(128, 1, 256, 256),
-    Layer(256, 2, 256, 128),
-    Layer(256, 1, 128, 128),
-)
-CHOSEN = tuple(layer for layer in LAYERS if layer.size <= 64) if FEW else LAYERS
+CHOSEN = tuple(layer for layer in GENERATOR_256 if layer.resolution <= 64 or not FEW)
 
 
 def styled_arguments(layer: Layer, batch: int, requires_grad: Sequence[str] = ()) -> dict[str, Tensor]:
     """Random tensor arguments of modulated_conv2d, by name; gradients for the names in ``requires_grad``."""
     generator = torch.Generator().manual_seed(0)
-    source, size = layer.size // layer.up, layer.size
+    source, size = layer.resolution // layer.up, layer.resolution
 
     def random(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
         return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
 
     arguments = {
-        "x": random(batch, layer.inputs, source, source),
-        "weight": random(layer.outputs, layer.inputs, 3, 3),
-        "style": random(batch, layer.inputs, dtype=torch.float32),
+        "x": random(batch, layer.in_channels, source, source),
+        "weight": random(layer.out_channels, layer.in_channels, 3, 3),
+        "style": random(batch, layer.in_channels, dtype=torch.float32),
         "scale_map": random(batch, 1, size, size),
         "shift_map": random(batch, 1, size, size),
         "noise": random(batch, 1, size, size),
         "noise_strength": random(1, dtype=torch.float32).reshape(()),
-        "bias": random(layer.outputs, dtype=torch.float32),
+        "bias": random(layer.out_channels, dtype=torch.float32),
     }
     for name in requires_grad:
         arguments[name].requires_grad_()
