@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from garfast.errors import TrainingError
 from garfast.networks.face_finder import STRIDE, FaceFinder, FaceFinderConfig, FinderOutput
 from garfast.networks.weights import save_weights
 from garfast.train.augment import develop, normal, pick, uniform, warp
+from garfast.train.averaged_task import AveragedTask
 from garfast.train.landmarks import HELD_OUT
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.renders import Renders
@@ -197,7 +198,7 @@ def finder_loss(out: FinderOutput, scenes_: Scenes, config: FaceFinderConfig) ->
     return {"loss": loss, "score": score, "place": place, "size": size}
 
 
-class FaceTask:
+class FaceTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`."""
 
     def __init__(
@@ -233,12 +234,7 @@ class FaceTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             out = self.network(batch.images.contiguous(memory_format=torch.channels_last))
         parts = finder_loss(out, batch, self.network.config)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
-        self.average.update(self.network, step)
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return self.descend(parts, step, 5.0)
 
     @torch.no_grad()
     def evaluate(self, step: int) -> dict[str, float]:
@@ -260,27 +256,6 @@ class FaceTask:
                     hits += int((score[int(k)][near] > 0.5).any())
             false += int((free & (score > 0.5)).sum())
         return {"recall": hits / max(1, faces), "false_cells": float(false)}
-
-    def averaged_network(self) -> FaceFinder:
-        """The network with averaged weights, for evaluation and export."""
-        network = FaceFinder(self.network.config)
-        network.load_state_dict(self.average.state)
-        return network.eval()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "settings": {**asdict(self.settings), "steps": 0},
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if any(state["settings"][name] != getattr(self.settings, name) for name in ("batch", "seed", "size")):
-            raise ValueError("other settings")
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.state = dict(state["average"])
 
     def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
         """Write the averaged weights; returns their checksum."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from garfast.landmarks.detection import IBUG_FLIP
 from garfast.networks.landmark_net import NUM_POINTS, LandmarkNet, LandmarkNetConfig, LandmarkOutput
 from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop, normal, pick, uniform, warp
+from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.renders import Renders
 from garfast.train.scenery import scenes
@@ -183,7 +184,7 @@ def _heatmap_loss(logits: Tensor, points: Tensor) -> Tensor:
     return -(target.flatten(2) * logits.flatten(2).log_softmax(-1)).sum(-1).mean()
 
 
-class LandmarkTask:
+class LandmarkTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`."""
 
     def __init__(
@@ -220,39 +221,12 @@ class LandmarkTask:
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             out = self.network(batch.images.contiguous(memory_format=torch.channels_last))
         parts = landmark_loss(out, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        parts["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.average.update(self.network, step)
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return self.descend(parts, step, 1.0)
 
     def evaluate(self, step: int) -> dict[str, float]:
         network = self.averaged_network()
         size = self.settings.coarse_size if step <= self.settings.coarse_steps else self.settings.size
         return evaluate_landmarks(network, self.sampler, size)
-
-    def averaged_network(self) -> LandmarkNet:
-        """The network with averaged weights, for evaluation and export."""
-        network = LandmarkNet(self.network.config)
-        network.load_state_dict(self.average.state)
-        return network.eval()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "settings": {**asdict(self.settings), "steps": 0},
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        fixed = ("batch", "seed", "size")
-        if any(state["settings"][name] != getattr(self.settings, name) for name in fixed):
-            raise ValueError("other settings")
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.state = dict(state["average"])
 
     def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
         """Write the averaged weights; returns their checksum."""

@@ -1,0 +1,60 @@
+"""What tasks of one network with averaged weights share: the optimiser's step, and the state a resumed run needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from garfast.train.loop import Averaged
+
+
+class AveragedTask:
+    """Base of tasks that train ``network`` with ``optimizer`` and keep its running ``average``.
+
+    A subclass sets the four attributes; ``settings`` is a dataclass with ``batch``, ``seed``, ``size`` and ``steps``,
+    and the network's class is called with its ``config``.
+    """
+
+    settings: Any
+    network: Any
+    optimizer: torch.optim.Optimizer
+    average: Averaged
+
+    def descend(self, parts: dict[str, Tensor], step: int, max_norm: float) -> dict[str, float]:
+        """One optimiser step on ``parts['loss']`` with gradients clipped to ``max_norm``; returns the parts' values."""
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), max_norm)
+        self.optimizer.step()
+        self.average.update(self.network, step)
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def averaged_network(self) -> Any:
+        """The network with averaged weights, for evaluation and export."""
+        network = type(self.network)(self.network.config)
+        network.load_state_dict(self.average.state)
+        return network.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "settings": {**asdict(self.settings), "steps": 0},
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state_dict` gave.
+
+        Raises:
+            ValueError: the state belongs to another batch size, seed or picture size.
+        """
+        if any(state["settings"][name] != getattr(self.settings, name) for name in ("batch", "seed", "size")):
+            raise ValueError("other settings")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state = dict(state["average"])
