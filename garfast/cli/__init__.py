@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from typing import Any, TextIO
 
 import click
 
 from garfast import __version__
+from garfast.cli.lazy import LazyGroup
 from garfast.errors import GarfastError, GarfastWarning
 
 # command name -> (module that defines `command`, one line for `garfast --help`)
@@ -23,21 +23,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class _Cli(click.Group):
-    """A group that imports a command's module on use and prints our errors as one sentence."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        return importlib.import_module(COMMANDS[cmd_name][0]).command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # The table's lines, so that `--help` does not import every command.
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+class _Cli(LazyGroup):
+    """The whole command line: prints our errors and warnings as one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -63,7 +50,7 @@ def _show_warning(
         click.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
-@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Cli, commands_by_module=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="garfast")
 def main() -> None:
     """From one photograph to a 3D face."""

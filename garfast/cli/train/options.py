@@ -1,0 +1,50 @@
+"""Options that several trainings share, and how the command line runs one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from garfast.train.loop import Task
+
+renders_option = click.option(
+    "--renders",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that `garfast train renders` filled.",
+)
+out_option = click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for checkpoint, logs, curves and weights; a run in it goes on.",
+)
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+threads_option = click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+minutes_option = click.option("--minutes", type=float, default=None, help="Stop, ready to go on, after this long.")
+alarms_option = click.option(
+    "--alarms",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Weights of a face finder: also learn from what it takes for faces in pictures of nobody.",
+)
+growing_option = click.option(
+    "--growing", is_flag=True, help="The renders are still being made: look for new ones (no longer repeatable)."
+)
+float32_option = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
+
+
+def run(task: Task, out: Path, steps: int, minutes: float | None, settings: dict[str, Any], kind: str) -> None:
+    """Train a task, write its weights as OUT/KIND.safetensors and say how it went."""
+    from garfast.train.loop import LoopConfig, train, write_settings
+
+    write_settings(out, settings)
+    done = train(task, LoopConfig(out, steps, minutes=minutes))
+    path = out / f"{kind}.safetensors"
+    digest = task.export(path, {"steps": done, **settings})
+    state = "finished" if done == steps else f"stopped at step {done} of {steps}: the same command goes on"
+    click.echo(f"{state}; weights in {path} (sha256 {digest[:16]}), curves and logs beside them")
