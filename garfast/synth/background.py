@@ -49,11 +49,20 @@ def _pictures() -> tuple[Image.Image, ...]:
     return tuple(found)
 
 
-def background(rng: np.random.Generator, size: tuple[int, int]) -> Bytes:
-    """A background, uint8 sRGB [H, W, 3]; out of focus more often than not."""
+def background(rng: np.random.Generator, size: tuple[int, int], busy: float = 1.0) -> Bytes:
+    """A background, uint8 sRGB [H, W, 3]; out of focus more often than not.
+
+    Args:
+        rng: source of everything random.
+        size: (H, W) pixels.
+        busy: share of backgrounds drawn from all kinds; the rest are soft gradients.
+    """
     height, width = size
     kind = rng.random()
     pictures = _pictures()
+    if kind >= busy:
+        return np.asarray(_soft(rng, (width, height)))
+    kind /= busy
     if kind < 0.55 and pictures:
         image = _part_of(rng, pictures[rng.integers(len(pictures))], (width, height))
     elif kind < 0.8:

@@ -27,6 +27,9 @@ class SynthConfig:
             in front of the face.
         clothes: whether the neck ends in clothes.
         photo_faults: strength of blur, noise, JPEG and the like; 0 leaves the clean picture.
+        busy_background: share of backgrounds that show pictures, shapes or textures; the rest are soft gradients.
+        photos_per_person: how many consecutive samples show the same person (model, shape, looks and hair) with another
+            expression, pose, light, clothes, things and background.
         vertices: add the camera-space ``vertices`` of the whole model to each sample.
         normals: make ``normal_map`` and ``mask``.
 
@@ -54,6 +57,8 @@ class SynthConfig:
     object: float = 0.12
     clothes: bool = True
     photo_faults: float = 1.0
+    busy_background: float = 1.0
+    photos_per_person: int = 1
     vertices: bool = False
     normals: bool = True
 
@@ -62,13 +67,15 @@ class SynthConfig:
             value = getattr(self, item.name)
             if isinstance(value, tuple) and not 0 < value[0] <= value[1]:
                 raise ArgumentError(f"{item.name} must be two positive numbers in ascending order, got {value}")
-        for name in ("perspective", "hair", "hat", "glasses", "beard", "object"):
+        for name in ("perspective", "hair", "hat", "glasses", "beard", "object", "busy_background"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} must be a share between 0 and 1, got {getattr(self, name)}")
         for name in ("yaw", "pitch", "roll"):
             usual, tail = getattr(self, f"max_{name}"), getattr(self, f"tail_{name}")
             if not 0 <= usual <= tail <= 180:
                 raise ArgumentError(f"max_{name} must lie between 0 and tail_{name} <= 180, got {usual} and {tail}")
+        if self.photos_per_person < 1:
+            raise ArgumentError(f"photos_per_person must be at least 1, got {self.photos_per_person}")
         if self.face_scale[1] > 2 or self.centre_jitter < 0 or self.photo_faults < 0 or self.expression < 0:
             raise ArgumentError(
                 "face_scale must be at most 2, and centre_jitter, photo_faults and expression must not be negative"

@@ -27,7 +27,7 @@ from garfast.synth.hair import (
 )
 from garfast.synth.light import Light, openness, sample_light, shadow_map
 from garfast.synth.native import Floats, Frame, Layer, blend, parameter_names, shade, visibility
-from garfast.synth.person import Person, sample_person
+from garfast.synth.person import Person, sample_expression, sample_person
 from garfast.synth.photo import develop
 from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.solids import Solid, solids_layer
@@ -105,15 +105,18 @@ class SyntheticFaces:
             landmark; ``shape`` [S], ``exp`` [E] (padded with 0 to the largest of several models); ``pose`` float32
             [6] axis-angle (radians) and translation (mm); ``angles`` float32 [3] yaw, pitch, roll (radians);
             ``camera`` dict for ``camera_from_dict``; ``model`` int, which model; ``index`` int; with
+            ``person`` int, which person, for ``photos_per_person``; with
             ``config.vertices`` also ``vertices`` float32 [V, 3] of the whole model, camera space, mm.
         """
-        streams = np.random.SeedSequence([self.seed, index]).spawn(len(_STREAMS))
-        rng = {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, streams, strict=True)}
+        person = index // self.config.photos_per_person
+        rng = _streams(self.seed, index)
+        if person != index:
+            rng |= {name: stream for name, stream in _streams(self.seed, person).items() if name in _PERSONAL}
         which = int(rng["model"].choice(len(self._weights), p=self._weights))
         out = self._painters[which].paint(rng)
         out["shape"] = np.pad(out["shape"], (0, self._num_shape - len(out["shape"])))
         out["exp"] = np.pad(out["exp"], (0, self._num_exp - len(out["exp"])))
-        return out | {"model": which, "index": index}
+        return out | {"model": which, "index": index, "person": person}
 
     def batch(self, indices: Sequence[int]) -> dict[str, Any]:
         """Several photographs: arrays stacked to tensors [B, ...] on the device, the rest as lists.
@@ -132,8 +135,14 @@ class SyntheticFaces:
         return out
 
 
-_STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "background", "photo")
+_STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "background", "photo", "expression")
+_PERSONAL = ("model", "person", "hair")  # what the photographs of one person have in common
 _Streams = dict[str, np.random.Generator]
+
+
+def _streams(seed: int, index: int) -> _Streams:
+    seeds = np.random.SeedSequence([seed, index]).spawn(len(_STREAMS))
+    return {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, seeds, strict=True)}
 
 
 @lru_cache(maxsize=2)
@@ -154,6 +163,8 @@ class _Painter:
     def paint(self, rng: _Streams) -> dict[str, Any]:
         template, config = self.template, self.config
         person = sample_person(rng["person"], template, config)
+        if config.photos_per_person > 1:
+            person.exp = sample_expression(rng["expression"], template.model, config.expression)
         weights = np.concatenate([person.shape, person.exp]).astype(np.float32)
         vertices = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer))
         points_model = landmark_points(template, vertices)
@@ -286,7 +297,9 @@ class _Painter:
         fine = frame.colour
         colour = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
         colour *= np.float32(0.25)
-        behind = _LINEAR[background(rng["background"], self.size)] * np.float32(rng["background"].uniform(0.5, 1.2))
+        behind = _LINEAR[background(rng["background"], self.size, self.config.busy_background)] * np.float32(
+            rng["background"].uniform(0.5, 1.2)
+        )
         # A camera half follows the brightness of what fills the picture.
         metered = float(colour[..., :3].sum()) / max(3 * float(colour[..., 3].sum()), 1.0) * light.exposure
         exposure = light.exposure * (_MIDDLE_GRAY / max(metered, 0.02)) ** 0.45

@@ -1,8 +1,8 @@
 """Synthetic photographs on disk: tar shards that a DataLoader streams, or plain files; by several processes.
 
 A sample is three files with one stem, its index in eight digits: ``.png`` (the photograph), ``.npz`` (the arrays of its
-truth; normals as float16) and ``.json`` (camera, model, index). Shards are tar archives of such files in order of
-index, the layout known from WebDataset. Bytes depend on the settings alone, not on the number of workers.
+truth; normals as float16) and ``.json`` (camera, model, person, index). Shards are tar archives of such files in order
+of index, the layout known from WebDataset. Bytes depend on the settings alone, not on the number of workers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from garfast.synth.faces import SyntheticFaces
 
 MANIFEST = "synth.json"
-_IN_JSON = ("camera", "model", "index")
+_IN_JSON = ("camera", "model", "person", "index")
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

@@ -8,6 +8,10 @@ from garfast.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "renders": ("garfast.cli.train.renders", "Render faces for the detector's trainings."),
+    "portraits": (
+        "garfast.cli.train.portraits",
+        "Draw aligned faces with their geometry for the renderer's trainings.",
+    ),
     "faces": ("garfast.cli.train.faces", "Train the face finder of the embedded detector."),
     "landmarks": ("garfast.cli.train.landmarks", "Train the landmark network of the embedded detector."),
 }

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from garfast.morphable import MorphableModel
     from garfast.train.loop import Task
 
+models_option = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME[:SHARE]",
+    help="Face model and its share of the faces; may be given several times. [default: the default model]",
+)
 renders_option = click.option(
     "--renders",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -36,6 +44,19 @@ growing_option = click.option(
     "--growing", is_flag=True, help="The renders are still being made: look for new ones (no longer repeatable)."
 )
 float32_option = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
+
+
+def model_shares(texts: tuple[str, ...]) -> list[tuple[MorphableModel, float]]:
+    """Face models and their shares from ``NAME`` or ``NAME:SHARE``; the default model where there is none."""
+    from garfast.morphable import load_model
+
+    pairs = []
+    for text in texts or ("",):
+        name, _, share = text.rpartition(":")
+        if not share.replace(".", "", 1).isdigit():
+            name, share = text, "1"
+        pairs.append((load_model(name or None), float(share)))
+    return pairs
 
 
 def run(task: Task, out: Path, steps: int, minutes: float | None, settings: dict[str, Any], kind: str) -> None:

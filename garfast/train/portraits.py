@@ -1,0 +1,292 @@
+"""Synthetic portraits on the alignment template with their exact geometry: what the renderer's networks learn from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from garfast.errors import ArgumentError, TrainingError
+from garfast.io.atomic import atomic_path
+from garfast.landmarks.alignment import align_images, align_landmarks
+from garfast.morphable import MorphableModel, Pose, camera_from_dict, load_model
+from garfast.ops import RasterOutput, rasterize_normals
+from garfast.synth import SynthConfig
+
+SYNTH = SynthConfig(
+    face_scale=(0.45, 0.5),
+    centre_jitter=0.02,
+    max_yaw=50,
+    tail_yaw=70,
+    max_pitch=18,
+    tail_pitch=28,
+    max_roll=12,
+    tail_roll=20,
+    distance=(450.0, 3000.0),
+    hat=0.04,
+    glasses=0.1,
+    object=0.0,
+    photo_faults=0.2,
+    busy_background=0.25,
+    photos_per_person=4,
+    normals=False,
+)
+"""What the portraits show: mild camera faults, nothing held before the face, mostly quiet backgrounds (a small renderer
+should spend itself on faces), four pictures of each person."""
+_MARGIN = 1.25
+"""Side of a photograph before alignment over its side after."""
+_PROJECTIONS = ("orthographic", "pinhole")
+_BLOCK = 32
+
+
+class Geometry(NamedTuple):
+    """Faces of one model under one projection, with their rows in the batch."""
+
+    rows: Tensor  # [b] int64, places in the batch
+    model: MorphableModel
+    shape: Tensor  # [b, S] standard deviations
+    exp: Tensor  # [b, E]
+    pose: Pose  # aligned camera space
+    camera: Tensor  # [b, 4] NDC coefficients, see rasterize_normals
+    projection: str
+
+    def vertices(self) -> Tensor:
+        """[b, V, 3] in camera space, mm."""
+        return self.pose.apply(self.model.evaluate(self.shape, self.exp))
+
+
+class Portraits:
+    """A folder that :func:`draw_portraits` filled, finished or still growing.
+
+    Args:
+        folder: the folder.
+        models: face models by name where they are at hand already; others are loaded by the names in the folder.
+
+    Attributes:
+        count: how many portraits there are.
+        size: their side, pixels.
+        models: the face models they show.
+
+    Raises:
+        TrainingError: the folder holds no portraits.
+        ModelFileError: a face model they were made with is missing.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], models: Sequence[MorphableModel] = ()) -> None:
+        self.folder = Path(folder)
+        try:
+            settings = json.loads((self.folder / "settings.json").read_text())
+            self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _layout(0, 8, 1, 1)}
+            self.count = self.refresh()
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{folder} holds no portraits: make some with `garfast train portraits`") from error
+        known = {model.name: model for model in models}
+        self.models = tuple(known.get(name) or load_model(name) for name, _ in settings["models"])
+        self.size = int(settings["size"])
+
+    def refresh(self) -> int:
+        """Look how many are there by now."""
+        self.count = int((self.folder / "count.txt").read_text())
+        return self.count
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """uint8 [B, 3, size, size] sRGB."""
+        images = self._arrays["images"][np.asarray(rows)]
+        return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+    def landmarks(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """float32 [B, 68, 2] aligned pixels, the model's own (3D-consistent) landmarks."""
+        return torch.from_numpy(self._arrays["landmarks"][np.asarray(rows)])
+
+    def person(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """int64 [B] who it is: rows with the same number show the same identity with the same looks."""
+        return torch.from_numpy(self._arrays["person"][np.asarray(rows)].astype(np.int64))
+
+    def geometry(self, rows: Sequence[int] | NDArray[np.integer]) -> list[Geometry]:
+        """The true faces, grouped by model and projection."""
+        index = np.asarray(rows)
+        which = self._arrays["model"][index]
+        pinhole = self._arrays["pinhole"][index]
+        groups = []
+        for k, model in enumerate(self.models):
+            for p, projection in enumerate(_PROJECTIONS):
+                places = np.flatnonzero((which == k) & (pinhole == p))
+                if not len(places):
+                    continue
+                values = {
+                    name: torch.from_numpy(self._arrays[name][index[places]])
+                    for name in ("shape", "exp", "pose", "camera")
+                }
+                pose = Pose(values["pose"][:, :3], values["pose"][:, 3:])
+                shape, exp = values["shape"][:, : model.num_shape], values["exp"][:, : model.num_exp]
+                place = torch.from_numpy(places)
+                groups.append(Geometry(place, model, shape, exp, pose, values["camera"], projection))
+        return groups
+
+    def normal_maps(
+        self, rows: Sequence[int] | NDArray[np.integer], resolutions: int | Sequence[int]
+    ) -> Tensor | list[Tensor]:
+        """True normal maps [B, 3, r, r] for one resolution, or a list of them for several."""
+        return normal_maps(self.geometry(rows), len(rows), resolutions)
+
+
+def normal_maps(groups: Sequence[Geometry], batch: int, resolutions: int | Sequence[int]) -> Tensor | list[Tensor]:
+    """Rasterise groups of faces into the normal maps of one batch: [B, 3, r, r], a list of them for several sizes."""
+    sizes = [resolutions] if isinstance(resolutions, int) else list(resolutions)
+    maps: list[Tensor] = []
+    for group in groups:
+        vertices = group.vertices()
+        outputs = rasterize_normals(
+            vertices,
+            group.model.triangles,
+            group.camera,
+            sizes,
+            projection=group.projection,
+            adjacency=group.model.adjacency,
+        )
+        assert not isinstance(outputs, RasterOutput)
+        if not maps:
+            maps = [output.normals.new_zeros(batch, *output.normals.shape[1:]) for output in outputs]
+        maps = [whole.index_copy(0, group.rows, output.normals) for whole, output in zip(maps, outputs, strict=True)]
+    return maps[0] if isinstance(resolutions, int) else maps
+
+
+def draw_portraits(
+    folder: str | os.PathLike[str],
+    count: int,
+    size: int,
+    seed: int,
+    models: Sequence[tuple[MorphableModel, float]],
+    *,
+    workers: int = 0,
+    config: SynthConfig = SYNTH,
+    progress: bool = True,
+) -> None:
+    """Fill a folder with portraits; goes on where an earlier call stopped.
+
+    Row ``k`` depends on the settings and ``k`` alone.
+
+    Args:
+        folder: where to.
+        count: how many in all; about ``3 * size^2`` bytes each.
+        size: side of the aligned pictures, pixels.
+        seed: of the synthetic photographs.
+        models: face models and their shares; their names must be known to ``load_model`` when the folder is read.
+        workers: processes that draw; 0 draws in this one.
+        config: what the photographs show.
+        progress: show a bar.
+
+    Raises:
+        TrainingError: the folder holds portraits made with other settings.
+    """
+    from torch.utils.data import DataLoader
+    from tqdm import tqdm
+
+    folder = Path(folder)
+    settings = {"count": count, "size": size, "seed": seed, "models": [[m.name, share] for m, share in models]}
+    num_shape, num_exp = max(m.num_shape for m, _ in models), max(m.num_exp for m, _ in models)
+    arrays = _open(folder, _layout(count, size, num_shape, num_exp), settings)
+    done = int((folder / "count.txt").read_text())
+    drawing = _Drawing(models, size, seed, config, range(done, count))
+    loader = DataLoader(
+        drawing, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
+    )
+    with tqdm(initial=done, total=count, disable=not progress, unit="face") as bar:
+        for k, sample in enumerate(loader, done):
+            for name, value in sample.items():
+                arrays[name][k] = value
+            bar.update()
+            if (k + 1) % _BLOCK == 0 or k + 1 == count:
+                with atomic_path(folder / "count.txt") as temporary:
+                    temporary.write_text(str(k + 1))
+
+
+class _Drawing(torch.utils.data.Dataset[dict[str, Any]]):
+    """The portraits of some rows, drawn when asked for."""
+
+    def __init__(
+        self,
+        models: Sequence[tuple[MorphableModel, float]],
+        size: int,
+        seed: int,
+        config: SynthConfig,
+        rows: range,
+    ) -> None:
+        self.models, self.size, self.seed, self.config, self.rows = list(models), size, seed, config, rows
+        self._faces: Any = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        from garfast.synth import SyntheticFaces
+
+        if place >= len(self.rows):
+            raise IndexError(place)
+        if self._faces is None:  # each process makes its own: templates are large
+            self._faces = SyntheticFaces(self.models, round(_MARGIN * self.size), seed=self.seed, config=self.config)
+            torch.set_num_threads(1)
+        return portrait(self._faces.sample(self.rows[place]), self.size)
+
+
+def portrait(sample: dict[str, Any], size: int) -> dict[str, Any]:
+    """Align one sample of ``SyntheticFaces``: its picture to the template, its camera and pose with it."""
+    landmarks = torch.from_numpy(sample["landmarks68"])[None]
+    alignment = align_landmarks(landmarks, size)
+    photo = torch.from_numpy(np.array(sample["image"])).permute(2, 0, 1)[None].float()
+    image = align_images(photo, alignment)[0].round().clamp(0, 255).to(torch.uint8)
+    pose = torch.from_numpy(sample["pose"])[None]
+    camera, aligned = alignment.camera(camera_from_dict(sample["camera"]), Pose(pose[:, :3], pose[:, 3:]))
+    return {
+        "images": image.permute(1, 2, 0).numpy(),
+        "landmarks": alignment.apply(landmarks)[0].numpy(),
+        "shape": sample["shape"],
+        "exp": sample["exp"],
+        "pose": torch.cat([aligned.rotation, aligned.translation], 1)[0].numpy(),
+        "camera": camera.ndc()[0].numpy(),
+        "pinhole": np.uint8(camera.projection == "pinhole"),
+        "model": np.uint8(sample["model"]),
+        "person": np.int32(sample["person"]),
+    }
+
+
+def _layout(count: int, size: int, num_shape: int, num_exp: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    return {
+        "images": ((count, size, size, 3), np.uint8),
+        "landmarks": ((count, 68, 2), np.float32),
+        "shape": ((count, num_shape), np.float32),
+        "exp": ((count, num_exp), np.float32),
+        "pose": ((count, 6), np.float32),
+        "camera": ((count, 4), np.float32),
+        "pinhole": ((count,), np.uint8),
+        "model": ((count,), np.uint8),
+        "person": ((count,), np.int32),
+    }
+
+
+def _open(
+    folder: Path, layout: dict[str, tuple[tuple[int, ...], type]], settings: dict[str, Any]
+) -> dict[str, NDArray[Any]]:
+    path = folder / "settings.json"
+    if path.is_file():
+        if json.loads(path.read_text()) != settings:
+            raise TrainingError(f"{folder} holds portraits made with other settings: choose an empty folder")
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in layout}
+    if settings["count"] < 1 or settings["size"] < 16:
+        raise ArgumentError("portraits: count must be positive and size at least 16")
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, NDArray[Any]] = {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
+        for name, (shape, dtype) in layout.items()
+    }
+    (folder / "count.txt").write_text("0")
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(settings))
+    return arrays
