@@ -1,0 +1,218 @@
+"""Several processes that train one model, as ``torchrun`` starts them; everything also works in a single process.
+
+Work is divided so that W processes with B samples each do exactly what one process with W * B samples does: random
+numbers are drawn for the joint batch by every process alike, process r takes the samples r, r + W, r + 2W, ... (see
+:func:`own`; this also keeps the discriminator's groups of ``minibatch_stddev`` together), and gradients are averaged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from garfast.errors import ArgumentError, TrainingError
+
+T = TypeVar("T", Tensor, Sequence[int])
+
+_BUCKET = 1 << 25
+"""Elements that are reduced in one go: fewer messages, and a bounded copy."""
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if _several() else 0
+
+
+def world() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _several() else 1
+
+
+def is_first() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What the training loop asks of the processes (see ``garfast.train.loop.Crew``)."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and prints."""
+        return is_first()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return any_of(flag)
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+        barrier()
+
+
+@contextmanager
+def processes(device: str = "auto", *, minutes: float = 30) -> Iterator[torch.device]:
+    """Join the other processes if ``torchrun`` started this one, for as long as the block lasts.
+
+    Args:
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'. With several processes 'auto' and 'cuda' mean the GPU whose number is
+            LOCAL_RANK.
+        minutes: after which a process that waits for another one gives up.
+
+    Yields:
+        The device to train on. NCCL joins GPUs, gloo CPUs.
+
+    Raises:
+        ArgumentError: the device is none of these, or this machine has no such GPU.
+        TrainingError: the environment of ``torchrun`` is incomplete, or the processes cannot be joined.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    chosen = _device(device, several)
+    if not several:
+        yield chosen
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise TrainingError(
+            f"WORLD_SIZE is {os.environ['WORLD_SIZE']} but {missing[0]} is not set: start the processes with torchrun"
+        )
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    try:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(minutes=minutes))
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"the training's processes cannot be joined: {str(error).splitlines()[0]}") from error
+    try:
+        yield chosen
+    finally:
+        dist.destroy_process_group()
+
+
+def own(joint: T) -> T:
+    """What of a joint batch is this process's: every W-th along the first dimension, from the rank on."""
+    return joint[rank() :: world()]  # type: ignore[return-value]
+
+
+def joint_size(batch: int) -> int:
+    """Size of the joint batch of which each process has ``batch`` samples."""
+    return batch * world()
+
+
+def own_size(joint: int) -> int:
+    """Size of this process's part of a joint batch.
+
+    Raises:
+        ArgumentError: the joint batch cannot be divided evenly.
+    """
+    if joint % world():
+        raise ArgumentError(f"a batch of {joint} cannot be divided evenly among {world()} processes")
+    return joint // world()
+
+
+@torch.no_grad()
+def average(tensor: Tensor) -> Tensor:
+    """Replace a tensor by its mean over the processes, in place; it must have the same shape in all of them."""
+    return total(tensor).div_(world()) if _several() else tensor
+
+
+@torch.no_grad()
+def total(tensor: Tensor) -> Tensor:
+    """Replace a tensor by its sum over the processes, in place."""
+    if _several():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def average_scalars(scalars: dict[str, float], device: torch.device | str = "cpu") -> dict[str, float]:
+    """Means over the processes of numbers with the same names in all of them; ``device``: that of the training."""
+    if not _several():
+        return scalars
+    values = average(torch.tensor([scalars[name] for name in sorted(scalars)], dtype=torch.float64, device=device))
+    return {**scalars, **dict(zip(sorted(scalars), values.tolist(), strict=True))}
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients of parameters by their means over the processes.
+
+    With losses that are means over each process's samples these are the gradients of the joint batch. Called once
+    after the last backward of a step, it serves accumulated gradients and second derivatives alike, where the hooks of
+    DistributedDataParallel would not. Parameters without a gradient must be the same in all processes.
+    """
+    if not _several():
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for bucket in _buckets(gradients):
+        flat = average(torch.cat([gradient.reshape(-1) for gradient in bucket]))
+        for gradient, mean in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+@torch.no_grad()
+def same_start(module: nn.Module) -> None:
+    """Give every process the first one's parameters and buffers."""
+    if _several():
+        for value in module.state_dict().values():
+            dist.broadcast(value, 0)
+
+
+def any_of(flag: bool) -> bool:
+    """Whether a flag is set in any process; all must ask."""
+    if not _several():
+        return flag
+    value = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def barrier() -> None:
+    """Wait until all processes have come here."""
+    any_of(False)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _device(name: str, several: bool) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise ArgumentError(f"'{name}' is not a device to train on: use auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return device
+    number = device.index
+    if number is None:
+        number = int(os.environ.get("LOCAL_RANK", "0")) if several else 0
+    if number >= torch.cuda.device_count():
+        raise ArgumentError(
+            f"there is no GPU {number} on this machine, which has {torch.cuda.device_count()}: "
+            "start as many processes as there are GPUs, or use cpu"
+        )
+    return torch.device("cuda", number)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        if bucket and (size + tensor.numel() > _BUCKET or tensor.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.numel()
+    if bucket:
+        yield bucket
