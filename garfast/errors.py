@@ -43,6 +43,10 @@ class TrainingError(GarfastError):
     """A training run cannot start or go on: data are missing, a checkpoint does not fit, or a loss is not finite."""
 
 
+class EvaluationError(GarfastError):
+    """A measurement cannot be made: data are missing or do not fit together."""
+
+
 class ParametersFileError(GarfastError):
     """A fit's params.json is missing, truncated, of the wrong kind or for another model."""
 
