@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
     "synth": ("garfast.cli.synth", "Write synthetic photographs of faces with known geometry."),
+    "eval": ("garfast.cli.eval", "Measure fits, detectors and renderers."),
     "doctor": ("garfast.cli.doctor", "Report what is installed, what can run, and what to do about the rest."),
     "bench": ("garfast.cli.bench", "Time the operators against reference PyTorch code on this machine."),
     "completion": ("garfast.cli.completion", "Print the completion script for a shell."),

@@ -57,7 +57,11 @@ class Surface:
         index = np.ascontiguousarray(triangles, np.int64)
         if self.vertices.ndim != 2 or self.vertices.shape[1] != 3 or not np.isfinite(self.vertices).all():
             raise ArgumentError(f"a surface needs finite vertices of shape [V, 3], got {list(np.shape(vertices))}")
-        if index.ndim != 2 or index.shape[1] != 3 or (index.size and not 0 <= index.min() <= index.max() < len(vertices)):
+        if (
+            index.ndim != 2
+            or index.shape[1] != 3
+            or (index.size and not 0 <= index.min() <= index.max() < len(vertices))
+        ):
             raise ArgumentError(f"a surface needs triangles [F, 3] with indices below {len(self.vertices)}")
         corners = self.vertices[index]
         normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -74,7 +78,8 @@ class Surface:
         """[V] a third of the area of the triangles around each vertex."""
         corners = self._corners
         area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        return np.bincount(self.triangles.reshape(-1), np.repeat(area / 3, 3), len(self.vertices))
+        share = np.bincount(self.triangles.reshape(-1), np.repeat(area / 3, 3), len(self.vertices))
+        return share.astype(np.float64)
 
     def nearest(self, points: NDArray[np.floating]) -> Nearest:
         """The nearest places to points [N, 3].

@@ -1,0 +1,16 @@
+"""``garfast eval``: measure fits, detectors and renderers."""
+
+from __future__ import annotations
+
+import click
+
+from garfast.cli.lazy import LazyGroup
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "geometry": ("garfast.cli.eval.geometry", "Fit synthetic faces and measure their geometry in mm."),
+}
+
+
+@click.group(name="eval", cls=LazyGroup, commands_by_module=COMMANDS)
+def command() -> None:
+    """Measure fits, detectors and renderers. See docs/evaluation.md for what the numbers mean."""

@@ -1,0 +1,65 @@
+"""Coefficients of a face, by each of the ways that an evaluation compares."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from garfast.errors import EvaluationError
+from garfast.evaluate.rows import Row
+from garfast.fit.stages import FitState, Stage, known, landmark_stage, run_stages
+from garfast.landmarks import Detection
+from garfast.morphable import MorphableModel
+
+Floats = NDArray[np.float32]
+
+
+class Fits:
+    """Fits photographs of one model's faces by several ways, loading what each needs once.
+
+    Args:
+        model: the face model.
+        projection: 'orthographic' or 'pinhole'.
+        device: where to fit.
+    """
+
+    def __init__(self, model: MorphableModel, *, projection: str = "orthographic", device: str = "cpu") -> None:
+        self.model = model.to(device)
+        self.projection = projection
+        self._stages: dict[Row, Sequence[Stage]] = {}
+
+    def coefficients(
+        self, row: Row, image: NDArray[np.uint8], detection: Detection
+    ) -> tuple[Floats, Floats, float, dict[str, Any]]:
+        """Fit one face.
+
+        Returns:
+            shape [S], exp [E], the seconds it took, and what the stages say of themselves.
+
+        Raises:
+            EvaluationError: this installation cannot run the row.
+            GarfastError: what the fit raises.
+        """
+        if row.kind == "mean":
+            return np.zeros(self.model.num_shape, np.float32), np.zeros(self.model.num_exp, np.float32), 0.0, {}
+        if row not in self._stages:
+            self._stages[row] = self._make_stages(row)
+        start = time.perf_counter()
+        state = run_stages(FitState(image=image, detection=detection, model=self.model), self._stages[row])
+        seconds = round(time.perf_counter() - start, 3)
+        notes = {record.name: record.losses for record in state.records}
+        return _array(known(state.shape, "shape")), _array(known(state.exp, "exp")), seconds, notes
+
+    def _make_stages(self, row: Row) -> Sequence[Stage]:
+        if row.kind == "landmarks":
+            return (landmark_stage(self.projection),)
+        raise EvaluationError(f"the row '{row.name}' needs the fit's stages after the landmarks, which are not here")
+
+
+def _array(value: torch.Tensor) -> Floats:
+    return value[0].detach().to("cpu", torch.float32).numpy()

@@ -1,0 +1,96 @@
+"""The rows of a geometry evaluation: ways of fitting a face, from none at all to the whole fit."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from garfast.errors import ArgumentError, WeightsFileError
+
+KINDS = ("mean", "landmarks", "inversion", "full")
+"""How far a fit goes: the model's mean face, the landmark fit, and the fit's further stages."""
+
+VARIANT_OPTIONS = ("no-inverter",)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of fitting.
+
+    Attributes:
+        name: in the table.
+        kind: one of `KINDS`.
+        weights: folder of the renderer's networks; the shipped ones where None.
+        preset: of the refinement.
+        inverter: whether the refinement starts from the inverter's latent code, or from the mean style.
+        digest: of the files in ``weights``, so that results of other networks are not taken for these.
+    """
+
+    name: str
+    kind: str
+    weights: str | None = None
+    preset: str = "default"
+    inverter: bool = True
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ArgumentError(f"a row of the evaluation must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not re.fullmatch(r"[^|\n/\\]{1,60}", self.name):
+            raise ArgumentError(f"the name of a row must be 1 to 60 characters without | / \\, got {self.name!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; two rows with the same values give the same fits."""
+        return asdict(self)
+
+
+def make_rows(stages: Sequence[str], variants: Sequence[str] = (), preset: str = "default") -> tuple[Row, ...]:
+    """The rows that the command line asks for.
+
+    Args:
+        stages: names among `KINDS`, one row each, with the shipped renderer.
+        variants: ``NAME=FOLDER[:OPTION]``, one row each: the full fit with the renderer in that folder (the shipped one
+            where FOLDER is empty); the options are in `VARIANT_OPTIONS`.
+        preset: of the refinement.
+
+    Raises:
+        ArgumentError: a name, a variant or an option is not known, or a name comes twice.
+        WeightsFileError: a folder holds no renderer.
+    """
+    rows = [Row(kind, kind, preset=preset if kind in ("inversion", "full") else "default") for kind in stages]
+    for text in variants:
+        name, equals, rest = text.partition("=")
+        if not equals or not name:
+            raise ArgumentError(f"the variant {text!r} should be NAME=FOLDER or NAME=FOLDER:OPTION")
+        folder, colon, option = rest.rpartition(":")
+        if not colon:
+            folder, option = rest, ""
+        if option and option not in VARIANT_OPTIONS:
+            raise ArgumentError(
+                f"the variant {name!r} has the unknown option {option!r}: expected {', '.join(VARIANT_OPTIONS)}"
+            )
+        digest = _digest(Path(folder)) if folder else ""
+        rows.append(Row(name, "full", folder or None, preset, option != "no-inverter", digest))
+    names = [row.name for row in rows]
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise ArgumentError(f"two rows are named {double[0]!r}: give each its own name")
+    if not rows:
+        raise ArgumentError("there is nothing to evaluate: name at least one stage or variant")
+    return tuple(rows)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the weight files of a folder, hexadecimal."""
+    if not (folder / "generator.safetensors").is_file():
+        raise WeightsFileError(
+            f"{folder} holds no renderer: a folder with generator.safetensors and its other networks was expected"
+        )
+    checksum = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        checksum.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return checksum.hexdigest()

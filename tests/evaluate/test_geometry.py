@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from garfast.errors import ArgumentError, EvaluationError, NoFaceError, WeightsFileError
+from garfast.evaluate.geometry import GeometryEvaluator, GeometryPlan, TrueSample, evaluate_geometry, row_errors
+from garfast.evaluate.geometry_report import write_geometry_report
+from garfast.evaluate.rows import make_rows
+from garfast.morphable import OrthographicCamera, Pose
+
+PLAN = GeometryPlan(model="tiny", count=3, landmarks="truth", radius=70)
+
+
+def _samples(model):
+    """Tiny faces seen from the front with exact landmarks."""
+
+    def sample(index: int) -> TrueSample:
+        generator = torch.Generator().manual_seed(index)
+        shape = torch.randn(1, model.num_shape, generator=generator)
+        exp = torch.zeros(1, model.num_exp)
+        yaw = torch.tensor([0.3 * index])
+        pose = Pose.from_euler(yaw, torch.zeros(1), torch.zeros(1))
+        camera = OrthographicCamera(torch.tensor([1.0]), torch.tensor([[128.0, 128.0]]), (256, 256))
+        landmarks = camera.project(pose.apply(model.landmarks(model.evaluate(shape, exp))))[0].numpy()
+        image = np.zeros((256, 256, 3), np.uint8)
+        return TrueSample(
+            image, landmarks, shape[0].numpy(), exp[0].numpy(), (float(np.degrees(0.3 * index)), 0.0, 0.0)
+        )
+
+    return sample
+
+
+@pytest.fixture
+def evaluator(tiny_model):
+    rows = make_rows(("mean", "landmarks"))
+    return GeometryEvaluator(PLAN, rows, model=tiny_model, samples=_samples(tiny_model))
+
+
+def test_a_landmark_fit_to_the_truth_beats_the_mean_face(evaluator, tmp_path):
+    reports = evaluate_geometry(PLAN, evaluator.rows, tmp_path, evaluator=evaluator)
+    faces, errors = row_errors(reports, evaluator.rows)
+    assert faces == [0, 1, 2]
+    for mean, fitted in zip(errors["mean"], errors["landmarks"], strict=True):
+        assert fitted.vertex < mean.vertex
+    text = write_geometry_report(PLAN, evaluator.rows, reports, tmp_path)
+    assert "3 synthetic faces" in text
+    assert "landmarks − mean" in text
+    summary = json.loads((tmp_path / "geometry.json").read_text())
+    plane = np.mean([error.plane for error in errors["mean"]])
+    assert summary["rows"]["mean"]["face"]["plane"]["mean"] == pytest.approx(plane)
+    assert summary["landmark_nme"]["mean"] == 0
+    assert summary["differences"]["landmarks - mean"]["difference"]["count"] == 3
+    lines = (tmp_path / "geometry.csv").read_text().splitlines()
+    assert len(lines) == 7
+    assert lines[0].startswith("face,row,yaw")
+    assert (tmp_path / "geometry.md").read_text() == text
+
+
+def test_the_mean_face_has_the_error_that_a_direct_comparison_gives(evaluator, tiny_model):
+    from garfast.evaluate.face_error import FaceRegion, TrueFace
+
+    sample = evaluator.samples(1)
+    shape = torch.from_numpy(sample.shape)
+    truth = TrueFace(tiny_model.evaluate(shape)[0].numpy(), FaceRegion.of(tiny_model, 70))
+    expected = truth.error(tiny_model.mean.numpy())
+    assert evaluator.face(1)["rows"]["mean"]["face"] == pytest.approx(expected.to_dict(), abs=1e-5)
+
+
+def test_what_is_done_is_not_done_again(evaluator, tmp_path, monkeypatch):
+    first = evaluate_geometry(PLAN, evaluator.rows[:1], tmp_path, evaluator=evaluator)
+    (tmp_path / "faces" / "000001.json").write_text("{ torn")
+    asked: list[tuple[int, list[str]]] = []
+    face = evaluator.face
+
+    def counted(index, rows=None):
+        asked.append((index, [row.name for row in rows]))
+        return face(index, rows)
+
+    monkeypatch.setattr(evaluator, "face", counted)
+    again = evaluate_geometry(PLAN, evaluator.rows[:1], tmp_path, evaluator=evaluator)
+    assert asked == [(1, ["mean"])]
+    assert again == first
+    asked.clear()
+    more = evaluate_geometry(replace(PLAN, count=4), evaluator.rows, tmp_path, evaluator=evaluator)
+    assert asked == [(0, ["landmarks"]), (1, ["landmarks"]), (2, ["landmarks"]), (3, ["mean", "landmarks"])]
+    assert set(more[0]["rows"]) == {"mean", "landmarks"}
+
+
+def test_a_folder_of_another_plan_is_refused(evaluator, tmp_path):
+    evaluate_geometry(PLAN, evaluator.rows[:1], tmp_path, evaluator=evaluator)
+    with pytest.raises(EvaluationError, match=r"other settings \(seed, radius\): choose another folder"):
+        evaluate_geometry(replace(PLAN, seed=1, radius=50), evaluator.rows, tmp_path, evaluator=evaluator)
+
+
+def test_faces_that_are_not_found_are_counted(evaluator, tmp_path, monkeypatch):
+    detection = evaluator._detection
+
+    def sometimes(sample):
+        if sample.angles[0] > 30:
+            raise NoFaceError("no face was found in the photo")
+        return detection(sample)
+
+    monkeypatch.setattr(evaluator, "_detection", sometimes)
+    reports = evaluate_geometry(PLAN, evaluator.rows, tmp_path, evaluator=evaluator)
+    assert reports[2]["failure"] == "no face was found in the photo"
+    text = write_geometry_report(PLAN, evaluator.rows, reports, tmp_path)
+    assert "2 synthetic faces" in text
+    assert "No face was found in 1 of 3 photographs" in text
+
+
+def test_rows_are_named_by_stage_and_variant(tmp_path):
+    (tmp_path / "generator.safetensors").write_bytes(b"weights")
+    rows = make_rows(("mean", "full"), (f"other={tmp_path}:no-inverter", "plain=:no-inverter", f"c={tmp_path}"), "fast")
+    assert [(row.name, row.kind, row.inverter, row.preset) for row in rows] == [
+        ("mean", "mean", True, "default"),
+        ("full", "full", True, "fast"),
+        ("other", "full", False, "fast"),
+        ("plain", "full", False, "fast"),
+        ("c", "full", True, "fast"),
+    ]
+    assert rows[2].weights == str(tmp_path)
+    assert rows[2].digest == rows[4].digest != rows[3].digest
+
+
+@pytest.mark.parametrize(
+    ("stages", "variants", "error", "sentence"),
+    [
+        (("mean", "mean"), (), ArgumentError, "two rows are named 'mean'"),
+        ((), (), ArgumentError, "nothing to evaluate"),
+        ((), ("x",), ArgumentError, "NAME=FOLDER"),
+        ((), ("x=:fast",), ArgumentError, "unknown option 'fast'"),
+        ((), ("x=/nowhere",), WeightsFileError, "/nowhere holds no renderer"),
+        ((), ("a|b=",), ArgumentError, "name of a row"),
+        (("best",), (), ArgumentError, "must be one of"),
+    ],
+)
+def test_rows_that_make_no_sense_are_refused(stages, variants, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make_rows(stages, variants)
+
+
+def test_plans_that_make_no_sense_are_refused():
+    for name, value in (("count", 0), ("landmarks", "guess"), ("pictures", "all"), ("projection", "fisheye")):
+        with pytest.raises(ArgumentError):
+            GeometryPlan(model="tiny", **{name: value})
