@@ -36,6 +36,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say in one sentence why ``path`` could not be written, for files that grow in place.
+
+    Raises:
+        OutputError: for any OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(_sentence(Path(path), error)) from error
+
+
+@contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Give a new folder beside ``path`` and rename it to ``path`` when the block ends without an error.
 

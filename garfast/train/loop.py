@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from garfast.errors import TrainingError
-from garfast.io.atomic import atomic_path
+from garfast.io.atomic import atomic_path, writing
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
@@ -45,6 +45,36 @@ class Task(Protocol):
         """Write the weights that go with the package, with notes on how they came to be; returns their checksum."""
 
 
+class Crew(Protocol):
+    """The processes that train one model together."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and prints."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; called by all of them at the same point."""
+
+    def wait(self) -> None:
+        """Until all processes have come here."""
+
+
+class _Alone:
+    """The crew of a single process."""
+
+    first = True
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+    def wait(self) -> None:
+        return
+
+
+Listener = Callable[[int, str, dict[str, float]], None]
+"""Told the step, 'train' or 'held-out', and the scalars that go into that log."""
+
+
 @dataclass(frozen=True)
 class LoopConfig:
     """How long to train and what to write when.
@@ -64,36 +94,54 @@ class LoopConfig:
     minutes: float | None = None
 
 
-def train(task: Task, config: LoopConfig, *, progress: bool = True) -> int:
+def train(
+    task: Task,
+    config: LoopConfig,
+    *,
+    progress: bool = True,
+    crew: Crew | None = None,
+    listener: Listener | None = None,
+) -> int:
     """Train until ``config.steps``, a signal (SIGTERM, SIGINT) or the time limit; resumes from a checkpoint in ``out``.
 
     Args:
         task: what to train; its state is replaced by the checkpoint's if there is one.
         config: lengths and places.
         progress: show a bar.
+        crew: the processes that share the work. The first one writes; a signal or a bad number in any of them stops
+            all after the same step. ``evaluate`` and ``state_dict`` are called in all of them. All read the checkpoint,
+            so ``out`` must be the same folder for all.
+        listener: told what is written to the logs, in the first process.
 
     Returns:
         The number of steps done since the very first start. Less than ``config.steps`` if the run was stopped.
 
     Raises:
         TrainingError: the loss is not finite (the last checkpoint stays), or the checkpoint cannot be read.
+        OutputError: the checkpoint or a log cannot be written (no space, no permission); an older one stays.
     """
+    crew = crew or _Alone()
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    step = _resume(task, out)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    step = _resume(task, out, crew)
     started, sums, count = time.monotonic(), dict[str, float](), 0
     saved = step
-    with _stop_signals() as stop, tqdm(total=config.steps, initial=step, disable=not progress, unit="step") as bar:
-        while step < config.steps and not stop:
-            if config.minutes is not None and time.monotonic() - started > 60 * config.minutes:
+    quiet = not (progress and crew.first)
+
+    def log(name: str, kind: str, values: dict[str, float], more: dict[str, float]) -> None:
+        if crew.first:
+            _append(out / name, {"step": step, **values, **more})
+            if listener is not None:
+                listener(step, kind, values)
+
+    with _stop_signals() as stop, tqdm(total=config.steps, initial=step, disable=quiet, unit="step") as bar:
+        while step < config.steps:
+            late = config.minutes is not None and time.monotonic() - started > 60 * config.minutes
+            if crew.any(bool(stop) or late):
                 break
             scalars = task.step(step)
-            bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-            if bad:
-                raise TrainingError(
-                    f"training stopped at step {step}: {bad[0]} is {scalars[bad[0]]}; the checkpoint of step {saved} "
-                    f"in {out} is intact, so lower the learning rate and start again"
-                )
+            _check(scalars, crew, step, saved, out)
             step += 1
             bar.update()
             count += 1
@@ -101,33 +149,48 @@ def train(task: Task, config: LoopConfig, *, progress: bool = True) -> int:
                 sums[name] = sums.get(name, 0.0) + value
             if step % config.log_every == 0:
                 means = {name: value / count for name, value in sums.items()}
-                _append(out / LOG, {"step": step, **means, "seconds": round(time.monotonic() - started, 1)})
+                log(LOG, "train", means, {"seconds": round(time.monotonic() - started, 1)})
                 bar.set_postfix({"loss": f"{means.get('loss', float('nan')):.4f}"})
                 sums, count = {}, 0
             if step % config.evaluate_every == 0 or step == config.steps:
                 figures = task.evaluate(step)
                 if figures:
-                    _append(out / EVALUATION, {"step": step, **figures})
-                    bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+                    log(EVALUATION, "held-out", figures, {})
+                    if not quiet:
+                        bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
             if step % config.checkpoint_every == 0:
-                _save(task, out, step)
+                _save(task, out, step, crew)
                 saved = step
     if step != saved:
-        _save(task, out, step)
-    draw_curves(out)
+        _save(task, out, step, crew)
+    if crew.first:
+        draw_curves(out)
     return step
 
 
-def _save(task: Task, out: Path, step: int) -> None:
-    with atomic_path(out / CHECKPOINT) as temporary:
-        torch.save({"step": step, "task": task.state_dict()}, temporary)
+def _check(scalars: dict[str, float], crew: Crew, step: int, saved: int, out: Path) -> None:
+    bad = [name for name, value in scalars.items() if not math.isfinite(value)]
+    if crew.any(bool(bad)):
+        what = f"{bad[0]} is {scalars[bad[0]]}" if bad else "a loss is not finite in another process"
+        kept = f"the checkpoint of step {saved} in {out} is intact, so " if (out / CHECKPOINT).is_file() else ""
+        raise TrainingError(f"training stopped at step {step}: {what}; {kept}lower the learning rate and start again")
 
 
-def _resume(task: Task, out: Path) -> int:
+def _save(task: Task, out: Path, step: int, crew: Crew) -> None:
+    state = {"step": step, "task": task.state_dict()}
+    if crew.first:
+        # Through a file object: torch would hide the reason of a failed write.
+        with atomic_path(out / CHECKPOINT) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
+    crew.wait()
+
+
+def _resume(task: Task, out: Path, crew: Crew) -> int:
     path = out / CHECKPOINT
     if not path.is_file():
-        for name in (LOG, EVALUATION):
+        for name in (LOG, EVALUATION) if crew.first else ():
             (out / name).unlink(missing_ok=True)
+        crew.wait()
         return 0
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -137,11 +200,12 @@ def _resume(task: Task, out: Path) -> int:
         raise TrainingError(
             f"{path} is not a checkpoint of this run: choose an empty folder, or the settings it was made with"
         ) from error
-    for name in (LOG, EVALUATION):
+    for name in (LOG, EVALUATION) if crew.first else ():
         rows = [row for row in read_log(out / name) if int(float(row["step"])) <= step]
         (out / name).unlink(missing_ok=True)
         for row in rows:
             _append(out / name, row)
+    crew.wait()
     return step
 
 
@@ -155,7 +219,7 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     new = not path.is_file()
-    with open(path, "a", newline="") as file:
+    with writing(path), open(path, "a", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         if new:
             writer.writeheader()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 import pytest
 import torch
 
-from garfast.errors import TrainingError
+from garfast.errors import OutputError, TrainingError
+from garfast.train import loop
 from garfast.train.loop import LoopConfig, learning_rate, read_log, train
 
 
@@ -85,6 +87,40 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrainingError, match="not a checkpoint of this run"):
         train(_Line(), _config(tmp_path, 20), progress=False)
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    train(_Line(), _config(tmp_path, 5), progress=False)
+    save = torch.save
+
+    def full(state, file):
+        save(state, file)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match=r"no space left on the disk while writing .*checkpoint\.pt: free some space"):
+        train(_Line(), _config(tmp_path, 20), progress=False)
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 5
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("config", [{"evaluate_every": 100}, {"log_every": 1}])
+def test_a_device_that_is_full_is_said_in_a_sentence(tmp_path, monkeypatch, config):
+    """Of the checkpoint, which torch writes, and of the log."""
+    real = open
+    monkeypatch.setattr(loop, "open", lambda path, mode, **more: real("/dev/full", mode, **more), raising=False)
+    task = _Line()
+    monkeypatch.setattr(task, "evaluate", lambda step: {})
+    with pytest.raises(OutputError, match="no space left on the disk"):
+        train(task, LoopConfig(tmp_path, 3, **config), progress=False)
+
+
+def test_a_listener_hears_what_goes_into_the_logs(tmp_path):
+    heard = []
+    train(_Line(), _config(tmp_path, 4), progress=False, listener=lambda *what: heard.append(what))
+    assert [(step, kind) for step, kind, _ in heard] == [(2, "train"), (4, "train"), (4, "held-out")]
+    assert set(heard[0][2]) == {"loss"}
 
 
 def test_the_time_limit_stops_with_a_checkpoint(tmp_path):
