@@ -1,24 +1,37 @@
-"""N: photograph -> normal map, the network behind the normal consistency loss (equation 6). A U-Net."""
+"""N: photograph -> normal map, the network behind the normal consistency loss (equation 6). A small U-Net."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from garfast.errors import ArgumentError
+from garfast.networks.blocks import ConvBlock, ResidualBlock
 
 
 @dataclass(frozen=True)
 class NormalEstimatorConfig:
-    """Everything that defines a NormalEstimator's shape."""
+    """Everything that defines a NormalEstimator's shape.
 
-    widths: tuple[int, ...] = (32, 64, 96, 128, 160)  # channels per scale; each scale halves the resolution
-    groups: int = 8  # of the group normalisation
+    Attributes:
+        widths: channels at 1/2, 1/4, ... of the input's resolution.
+        depth: residual blocks at the coarsest scale.
+    """
+
+    widths: tuple[int, ...] = (24, 48, 72, 96)
+    depth: int = 2
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NormalEstimatorConfig:
+        return cls(widths=tuple(int(w) for w in data["widths"]), depth=int(data["depth"]))
 
 
 class NormalEstimate(NamedTuple):
@@ -28,57 +41,45 @@ class NormalEstimate(NamedTuple):
     mask_logits: Tensor  # [B, 1, H, W], positive where a face covers the pixel
 
 
-class _Block(nn.Module):
-    """Two normalised convolutions beside a skip."""
-
-    def __init__(self, in_channels: int, out_channels: int, groups: int) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(min(groups, in_channels), in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm2 = nn.GroupNorm(min(groups, out_channels), out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
-        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x)))
-        return self.skip(x) + self.conv2(functional.silu(self.norm2(h)))
-
-
 class NormalEstimator(nn.Module):
-    """N(image). Any size whose sides are multiples of 2^(len(widths) - 1)."""
+    """N(image). Any size whose sides are multiples of ``2 ** len(widths)``.
+
+    Nothing is computed at the full resolution: 2x2 pixels become channels on the way in and are laid out again on the
+    way out, which costs a quarter of a U-Net of the same widths.
+    """
 
     def __init__(self, config: NormalEstimatorConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or NormalEstimatorConfig()
         widths = config.widths
-        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
-        self.encoders = nn.ModuleList(_Block(w, w, config.groups) for w in widths)
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in itertools.pairwise(widths))
+        self.stem = ConvBlock(12, widths[0])
+        self.encoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
+        self.downs = nn.ModuleList(ConvBlock(a, b, 3, 2) for a, b in itertools.pairwise(widths))
+        self.bottom = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.depth)))
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
-        self.decoders = nn.ModuleList(_Block(2 * a, a, config.groups) for a in widths[:-1])
-        self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
+        self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
+        self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
 
     def forward(self, image: Tensor) -> NormalEstimate:
         """image [B, 3, H, W], RGB in -1..1.
 
         Raises:
-            ArgumentError: a side is no multiple of 2^(scales - 1).
+            ArgumentError: a side is no multiple of ``2 ** len(widths)``.
         """
-        step = 1 << len(self.downs)
+        step = 1 << len(self.config.widths)
         if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % step or image.shape[3] % step:
             raise ArgumentError(
                 f"NormalEstimator: image must have shape [B, 3, H, W] with sides divisible by {step}, "
                 f"not {list(image.shape)}"
             )
-        x = self.stem(image)
+        x = self.stem(functional.pixel_unshuffle(image, 2))
         skips = []
-        for k, encoder in enumerate(self.encoders):
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
-            if k < len(self.downs):
-                skips.append(x)
-                x = self.downs[k](x)
-        for k in reversed(range(len(self.downs))):
-            x = functional.interpolate(self.ups[k](x), scale_factor=2, mode="nearest")
-            x = self.decoders[k](torch.cat([x, skips[k]], 1))
-        out = self.head(functional.silu(x)).float()
+            skips.append(x)
+            x = down(x)
+        x = self.bottom(x)
+        for k in reversed(range(len(skips))):
+            x = self.decoders[k](skips[k] + functional.interpolate(self.ups[k](x), scale_factor=2, mode="nearest"))
+        out = functional.pixel_shuffle(self.head(x), 2).float()
         return NormalEstimate(functional.normalize(out[:, :3], dim=1, eps=1e-6), out[:, 3:])

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from garfast.cli import main
 from garfast.networks.weights import load_weights
+from tests.train.fake_portraits import FakePortraits
 from tests.train.fake_renders import write_fake_renders
 
 
@@ -16,7 +17,7 @@ def _run(*arguments: object):
 def test_help_names_every_training():
     result = _run("--help")
     assert result.exit_code == 0
-    for name in ("renders", "landmarks", "faces"):
+    for name in ("renders", "landmarks", "faces", "portraits", "normals"):
         assert name in result.output
 
 
@@ -38,6 +39,19 @@ def test_a_short_run_writes_weights_logs_and_settings(kind, tmp_path, monkeypatc
     names = {path.name for path in out.iterdir()}
     assert {"checkpoint.pt", "settings.json", "evaluation.csv", "curves.png", f"{kind}.safetensors"} <= names
     load_weights(out / f"{kind}.safetensors", kind=kind)
+
+
+@pytest.mark.slow
+def test_the_normal_estimator_trains_on_portraits(tmp_path, monkeypatch):
+    from garfast.train import normals, portraits
+
+    monkeypatch.setattr(normals, "HELD_OUT", 4)
+    monkeypatch.setattr(portraits, "Portraits", lambda folder: FakePortraits(12, 32))
+    out = tmp_path / "run"
+    result = _run("normals", "--portraits", tmp_path, "-o", out, "--steps", 1, "--batch", 2)
+    assert result.exit_code == 0, result.output
+    load_weights(out / "normals.safetensors", kind="normals")
+    assert "degrees" in (out / "evaluation.csv").read_text()
 
 
 def test_renders_that_are_missing_are_said_to_be(tmp_path):

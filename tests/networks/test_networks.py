@@ -59,5 +59,5 @@ def test_normals_have_unit_length():
     assert estimate.normals.shape == (2, 3, 24, 16)
     assert estimate.mask_logits.shape == (2, 1, 24, 16)
     torch.testing.assert_close(estimate.normals.norm(dim=1), torch.ones(2, 24, 16))
-    with pytest.raises(ArgumentError, match="sides divisible by 4"):
+    with pytest.raises(ArgumentError, match="sides divisible by 8"):
         NormalEstimator(NormalEstimatorConfig(widths=(8, 8, 8)))(torch.randn(1, 3, 18, 16))

@@ -24,6 +24,12 @@ renders_option = click.option(
     required=True,
     help="Folder that `garfast train renders` filled.",
 )
+portraits_option = click.option(
+    "--portraits",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that `garfast train portraits` filled.",
+)
 out_option = click.option(
     "-o",
     "--out",

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from garfast.errors import TrainingError
+from garfast.networks.normal_estimator import NormalEstimate, NormalEstimatorConfig
+from garfast.networks.weights import load_weights
+from garfast.train import normals as module
+from garfast.train.loop import LoopConfig, train
+from garfast.train.normals import (
+    NormalTask,
+    NormalTraining,
+    Views,
+    ViewSampler,
+    evaluate_normals,
+    normal_loss,
+    turn_views,
+)
+from tests.train.fake_portraits import FakePortraits
+
+SMALL = NormalTraining(steps=6, batch=4, size=64)
+NARROW = NormalEstimatorConfig(widths=(8, 8, 8), depth=1)
+
+
+@pytest.fixture
+def portraits(monkeypatch) -> FakePortraits:
+    monkeypatch.setattr(module, "HELD_OUT", 8)
+    return FakePortraits(40)
+
+
+def _sphere(x: float, y: float, size: int = 64) -> torch.Tensor:
+    """Normals of a sphere of radius 0.4 about (x, y) in -1..1, y up; [1, 3, S, S]."""
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    nx, ny = (axis[None] - x).expand(size, -1) / 0.4, (-axis[:, None] - y).expand(-1, size) / 0.4
+    nz = (1 - nx**2 - ny**2).clamp_min(0).sqrt()
+    return torch.stack([nx, ny, nz])[None] * (nz > 0)
+
+
+@pytest.mark.parametrize(("angle", "mirrored"), [(0.0, True), (0.5, False), (-0.4, True)])
+def test_normals_turn_with_the_picture(angle, mirrored):
+    before = _sphere(0.3, 0.2)
+    x, y = (-0.3 if mirrored else 0.3), 0.2
+    # Clockwise on the screen, which is the negative sense where y points up.
+    cos, sin = math.cos(angle), math.sin(angle)
+    expected = _sphere(cos * x + sin * y, cos * y - sin * x)
+    one, none = torch.ones(1), torch.zeros(1, 2)
+    images, turned = turn_views(before, before, torch.tensor([angle]), one, none, torch.tensor([mirrored]), 64)
+    inside = (expected[:, 2:] > 0.4).expand_as(expected)
+    assert (turned - expected)[inside].abs().mean() < 0.01
+    # The picture goes the same way, its values untouched: where the sphere's z was, it is now.
+    assert (images[:, 2] - expected[:, 2])[expected[:, 2] > 0.4].abs().mean() < 0.01
+
+
+def test_views_shrink_and_shift_together():
+    before = _sphere(0.0, 0.0, 128)
+    images, normals = turn_views(
+        before, before, torch.zeros(1), torch.tensor([1.25]), torch.tensor([[12.8, 0.0]]), torch.tensor([False]), 64
+    )
+    assert images.shape == normals.shape == (1, 3, 64, 64)
+    column = (normals[0, 2].amax(0) > 0.5).float()
+    middle = float((column * torch.arange(64)).sum() / column.sum()) + 0.5
+    # The window's middle moved 12.8 of 128 pixels right: the sphere lies 0.2 * 1.25 of half the window to the left.
+    assert middle == pytest.approx(32 * (1 - 0.25), abs=0.6)
+    assert (images - normals).abs().mean() < 0.02
+
+
+def test_loss_of_known_estimates():
+    true = torch.zeros(1, 3, 2, 2)
+    true[:, 2, 0] = 1
+    mask = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    wrong = torch.zeros(1, 3, 2, 2)
+    wrong[:, 0] = 1
+    parts = normal_loss(NormalEstimate(wrong, torch.zeros(1, 1, 2, 2)), Views(true, true, mask), 0.5)
+    # Two components off by 1: 1 - beta / 2 each; even odds everywhere.
+    assert float(parts["normals"]) == pytest.approx(2 * 0.95)
+    assert float(parts["mask"]) == pytest.approx(math.log(2))
+    assert float(parts["loss"]) == pytest.approx(1.9 + 0.5 * math.log(2))
+
+
+def test_views_are_the_same_for_the_same_generator(portraits):
+    sampler = ViewSampler(portraits)
+    one, two = (sampler.training(torch.Generator().manual_seed(5), 6, 64) for _ in range(2))
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a, b)
+    assert one.images.min() >= -1
+    assert one.images.max() <= 1
+    torch.testing.assert_close(one.normals.norm(dim=1, keepdim=True), one.mask)
+
+
+def test_a_perfect_estimate_has_no_error(portraits):
+    class Oracle(torch.nn.Module):
+        rows = iter(np.array_split(np.arange(8), 1))
+
+        def forward(self, images: torch.Tensor) -> NormalEstimate:
+            maps = portraits.normal_maps(next(self.rows), images.shape[-1])
+            mask = maps.norm(dim=1, keepdim=True)
+            return NormalEstimate(maps, mask - 0.5)
+
+    figures = evaluate_normals(Oracle(), ViewSampler(portraits), 64)
+    assert figures["degrees"] < 0.05
+    assert figures["overlap"] == 1
+
+
+@pytest.mark.slow
+def test_training_resumes_bit_by_bit(portraits, tmp_path):
+    def task() -> NormalTask:
+        return NormalTask(SMALL, portraits, NARROW)
+
+    config = LoopConfig(tmp_path / "a", 6, log_every=1, evaluate_every=3, checkpoint_every=3)
+    whole = task()
+    train(whole, config, progress=False)
+    half = replace(config, out=tmp_path / "b", steps=3)
+    train(task(), half, progress=False)
+    again = task()
+    train(again, replace(half, steps=6), progress=False)
+    for name, value in whole.average.state.items():
+        assert torch.equal(value, again.average.state[name]), name
+    again.export(tmp_path / "w.safetensors", {"steps": 6})
+    config, _ = load_weights(tmp_path / "w.safetensors", kind="normals")
+    assert NormalEstimatorConfig.from_dict(config) == NARROW
+    figures = again.evaluate(6)
+    assert set(figures) == {"degrees", "median", "overlap"}
+
+
+def test_too_few_portraits_are_refused():
+    with pytest.raises(TrainingError, match="more than 544 are needed"):
+        NormalTask(NormalTraining(), FakePortraits(540, 8))
