@@ -78,10 +78,19 @@ class Inverter(nn.Module):
                 features.append(x)
             if down is not None:
                 x = down(x)
-        statistics = [s for f in features for s in (f.mean([2, 3]), f.std([2, 3], unbiased=False))]
+        statistics = [s for f in features for s in _statistics(f)]
         z = self.mlp(torch.cat(statistics, 1).float())
         noise = [_standardised(head(f)) for head, f in zip(self.noise_heads, features, strict=True)]
         return Inversion(z, noise[::-1], features[::-1])
+
+
+def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [B, C] over the pixels of [B, C, H, W]."""
+    flat = features.flatten(2).float()
+    mean = flat.mean(2)
+    # Two passes over the data in batched products: several times faster than `std` and its backward on a CPU.
+    variance = (flat.square().mean(2) - mean.square()).clamp_min(0)
+    return mean, (variance + 1e-8).sqrt()
 
 
 def _standardised(noise: Tensor) -> Tensor:

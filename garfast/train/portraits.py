@@ -40,6 +40,8 @@ SYNTH = SynthConfig(
 )
 """What the portraits show: mild camera faults, nothing held before the face, mostly quiet backgrounds (a small renderer
 should spend itself on faces), four pictures of each person."""
+HELD_OUT = 1024
+"""Rows, from the first, that no training sees; a multiple of the photographs of a person."""
 _MARGIN = 1.25
 """Side of a photograph before alignment over its side after."""
 _PROJECTIONS = ("orthographic", "pinhole")

@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "garfast.cli.train.portraits",
         "Draw aligned faces with their geometry for the renderer's trainings.",
     ),
+    "gar": ("garfast.cli.train.gar", "Train the renderer G against its adversary."),
     "faces": ("garfast.cli.train.faces", "Train the face finder of the embedded detector."),
     "landmarks": ("garfast.cli.train.landmarks", "Train the landmark network of the embedded detector."),
     "normals": ("garfast.cli.train.normals", "Train the network that estimates normal maps."),

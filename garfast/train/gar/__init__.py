@@ -1,1 +1,1 @@
-"""Training of the generative adversarial renderer."""
+"""Training of the renderer G against its adversary, with the losses that tie it to its geometry."""

@@ -1,0 +1,105 @@
+"""What a renderer in training is judged by, on fixed held-out geometry and codes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from garfast.networks.generator import Generator
+from garfast.train.gar.losses import FACE, multiscale_l1
+from garfast.train.portraits import HELD_OUT, normal_maps
+
+if TYPE_CHECKING:
+    from garfast.train.gar.task import GarTask, Scene
+
+PERSONS = 8
+"""Identities that are measured, with two geometries and two codes each."""
+_SEED = 2**31 - 1
+
+
+def angular_error(estimate: Tensor, normals: Tensor) -> Tensor:
+    """Mean angle between unit normals [B, 3, H, W] on the face's pixels, degrees."""
+    face = normals.square().sum(1) > FACE
+    cosine = functional.cosine_similarity(estimate.float(), normals.float(), dim=1)[face]
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).mean()
+
+
+@torch.no_grad()
+def measure_renderer(task: GarTask) -> dict[str, float]:
+    """Figures of the averaged weights.
+
+    Returns:
+        ``normal_error``: degrees between N's view of G's pictures and their geometry. ``landmark_spread``: distance
+        between landmarks of pictures with one geometry and two codes, percent of the landmark box's size.
+        ``same_identity`` and ``other_identity``: cosines between pictures with one code and shape, and with two codes.
+        ``contrast``: standard deviation over codes, so that a collapse shows. ``reconstruction``: mean absolute
+        difference of held-out photographs and their pictures with V's codes. What a missing network would measure
+        is left out.
+    """
+    renderer = task.renderer()
+    generator = renderer.generator
+    scene = task.scene(task.sampler.sample([_SEED], PERSONS), 2 * PERSONS).repeat(2)
+    rng = torch.Generator().manual_seed(_SEED)
+    z = torch.randn(2 * PERSONS, generator.config.z_dim, generator=rng).to(task.device)
+    codes = z.view(PERSONS, 1, 2, -1).expand(-1, 2, -1, -1).reshape(4 * PERSONS, -1)
+    torch.manual_seed(_SEED)
+    image = _render(generator, scene, codes)
+    figures = {"contrast": float(image.reshape(2 * PERSONS, 2, -1).std(1).mean())}
+    teachers = task.teachers
+    if teachers.normals is not None:
+        size = scene.normals.shape[-1]
+        seen = functional.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        figures["normal_error"] = float(angular_error(teachers.normals(seen).normals, scene.normals))
+    if teachers.landmarks is not None:
+        points = task.landmark_points(image, scene.boxes).view(2 * PERSONS, 2, 68, 2)
+        box = (scene.boxes[::2, 2:] - scene.boxes[::2, :2]).prod(1).sqrt() * 2
+        distance = (points[:, 0] - points[:, 1]).norm(dim=-1).mean(1)
+        figures["landmark_spread"] = float(100 * (distance / box).mean())
+    if teachers.identity is not None:
+        found = functional.normalize(teachers.identity(image).float(), dim=1).view(PERSONS, 2, 2, -1)
+        figures["same_identity"] = float((found[:, 0] * found[:, 1]).sum(-1).mean())
+        figures["other_identity"] = float((found[:, 0, 0] * found[:, 1, 1]).sum(-1).mean())
+    if renderer.inverter is not None and task.portraits is not None:
+        rows = range(min(32, HELD_OUT, task.portraits.count))
+        photo = task.pictures(task.portraits, rows)
+        scene = task.scene(task.portraits.geometry(rows), len(rows))
+        found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
+        figures["reconstruction"] = float(multiscale_l1(_render(generator, scene, found), photo, levels=1))
+    return figures
+
+
+@torch.no_grad()
+def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
+    """A picture to judge the averaged weights by, uint8 [H, W, 3].
+
+    Above, rows of one geometry (its normal map first) under ``codes`` codes, which are the same down each column.
+    Below, where V is trained, held-out photographs, their normal maps and G's pictures of them.
+    """
+    renderer = task.renderer()
+    generator, size = renderer.generator, task.settings.generator.size
+    groups = task.sampler.sample([_SEED, 1], 4, 1)
+    scene = task.scene(groups, 4)
+    maps = normal_maps(groups, 4, [size])[0]
+    rng = torch.Generator().manual_seed(_SEED)
+    z = torch.randn(codes, generator.config.z_dim, generator=rng).to(task.device)
+    torch.manual_seed(_SEED)
+    image = _render(generator, scene.repeat(codes), z.repeat(4, 1))
+    rows = [torch.cat([maps[k : k + 1], image[codes * k : codes * (k + 1)]]) for k in range(4)]
+    if renderer.inverter is not None and task.portraits is not None:
+        shown = range(0, min(4 * (codes + 1), task.portraits.count), 4)
+        photo = task.pictures(task.portraits, shown)
+        groups = task.portraits.geometry(shown)
+        scene = task.scene(groups, len(shown))
+        found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
+        rows += [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
+    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+    return ((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _render(generator: Generator, scene: Scene, z: Tensor) -> Tensor:
+    return generator(scene.condition, z, params=scene.params).image.float().clamp(-1, 1)

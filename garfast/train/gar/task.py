@@ -1,0 +1,465 @@
+"""The training step of the renderer: G against D, tied to its geometry by frozen networks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from garfast.errors import TrainingError
+from garfast.io.images import write_image
+from garfast.morphable import MorphableModel
+from garfast.networks.discriminator import Discriminator
+from garfast.networks.generator import Generator
+from garfast.networks.inverter import Inverter
+from garfast.networks.landmark_net import LandmarkNet
+from garfast.networks.normal_estimator import NormalEstimator
+from garfast.networks.renderer import Renderer, save_renderer
+from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_boxes, parameters
+from garfast.train.gar.losses import (
+    PathLength,
+    discriminator_adversarial,
+    generator_adversarial,
+    identity_consistency,
+    landmark_consistency,
+    multiscale_l1,
+    normal_consistency,
+    r1_penalty,
+    spread_on_sphere,
+)
+from garfast.train.gar.presets import GarTraining
+from garfast.train.loop import Averaged, learning_rate
+from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
+
+if TYPE_CHECKING:
+    from garfast.networks.identity import IdentityNet
+    from garfast.networks.perceptual import PerceptualNet
+
+_CROP = 1.4
+"""Side of the landmark network's crop over the longer side of the landmarks' box, as in its training."""
+
+
+class Photos(Protocol):
+    """A source of aligned photographs."""
+
+    count: int
+    size: int
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Tensor:
+        """uint8 [B, 3, size, size]."""
+
+
+@dataclass(eq=False)
+class Teachers:
+    """The frozen networks of equations 6 to 8 and of the perceptual loss; what is None switches its loss off."""
+
+    normals: NormalEstimator | None = None
+    landmarks: LandmarkNet | None = None
+    identity: IdentityNet | None = None
+    perceptual: PerceptualNet | None = None
+
+    def freeze(self, device: torch.device | str) -> None:
+        """Move all of them, in evaluation mode and without gradients of their weights."""
+        for network in (self.normals, self.landmarks, self.identity, self.perceptual):
+            if network is not None:
+                network.to(device).eval().requires_grad_(False)
+
+
+@dataclass
+class Scene:
+    """Geometry of a batch: the condition of G, the normals that N should see, and where the landmarks are."""
+
+    condition: list[Tensor] | None  # maps of G's resolutions, coarse to fine
+    params: Tensor | None  # [B, P] for condition='params'
+    normals: Tensor  # [B, 3, r, r] at the estimator's size
+    boxes: Tensor  # [B, 4] landmark boxes, fractions of the picture
+
+    def repeat(self, times: int) -> Scene:
+        """Every geometry ``times`` times in a row."""
+
+        def rows(value: Tensor) -> Tensor:
+            return value.repeat_interleave(times, 0)
+
+        return Scene(
+            None if self.condition is None else [rows(level) for level in self.condition],
+            None if self.params is None else rows(self.params),
+            rows(self.normals),
+            rows(self.boxes),
+        )
+
+
+class GarTask:
+    """Trains G, D and, where the settings say so, V.
+
+    Args:
+        settings: see :class:`GarTraining`.
+        photos: aligned photographs for D.
+        models: face models for the random geometry and their shares.
+        teachers: frozen networks.
+        portraits: photographs with known geometry for the reconstruction losses.
+        device: where to train.
+        impl: backend of the operators.
+
+    Raises:
+        TrainingError: there are too few photographs, or none with geometry though a loss needs them.
+    """
+
+    def __init__(
+        self,
+        settings: GarTraining,
+        photos: Photos,
+        models: Sequence[tuple[MorphableModel, float]],
+        teachers: Teachers,
+        *,
+        portraits: Portraits | None = None,
+        device: torch.device | str = "cpu",
+        impl: str = "auto",
+    ) -> None:
+        if settings.paired and portraits is None:
+            raise TrainingError("the reconstruction losses need portraits with known geometry: see --portraits")
+        self.settings, self.photos, self.portraits, self.teachers = settings, photos, portraits, teachers
+        self.samples: Path | None = None
+        """Folder for a picture of samples at each evaluation; none where None."""
+        self.first = HELD_OUT if photos.count > 2 * HELD_OUT else 0
+        if photos.count <= self.first:
+            raise TrainingError("there are no photographs to train on")
+        self.device = torch.device(device)
+        teachers.freeze(self.device)
+        self.sampler = GeometrySampler(
+            [(model.to(self.device), share) for model, share in models], settings.generator.size, settings.prior
+        )
+        torch.manual_seed(settings.seed)
+        self.generator = Generator(settings.generator, impl=impl).to(self.device)
+        self.discriminator = Discriminator(settings.discriminator, impl=impl).to(self.device)
+        self.inverter = Inverter(settings.generator, impl=impl).to(self.device) if settings.weights.inverts else None
+        self.path_length = PathLength().to(self.device)
+        trained = [*self.generator.parameters(), *(self.inverter.parameters() if self.inverter else ())]
+        # Lazy regularisation changes what Adam averages over (StyleGAN2, appendix B).
+        self.generator_optimizer = _adam(trained, settings.rate, settings.path_length_every)
+        self.discriminator_optimizer = _adam(self.discriminator.parameters(), settings.rate, settings.r1_every)
+        decay = 0.5 ** (settings.batch / settings.half_life)
+        self.average = Averaged(self.generator, decay)
+        self.inverter_average = None if self.inverter is None else Averaged(self.inverter, decay)
+
+    # One step.
+
+    def step(self, step: int) -> dict[str, float]:
+        settings = self.settings
+        torch.manual_seed(settings.seed * 1_000_003 + step)
+        factor = learning_rate(step, settings.steps, warmup=100, decay=settings.decay)
+        for optimizer, every in (
+            (self.generator_optimizer, settings.path_length_every),
+            (self.discriminator_optimizer, settings.r1_every),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.rate * factor * every / (every + 1)
+        scalars: dict[str, float] = {}
+        if step >= settings.warmup:
+            self._descend_discriminator(step, scalars)
+        self._descend_generator(step, scalars)
+        scalars["loss"] = sum(value for name, value in scalars.items() if name.startswith("g_"))
+        return scalars
+
+    def _descend_discriminator(self, step: int, scalars: dict[str, float]) -> None:
+        settings = self.settings
+        regularise = settings.weights.r1 > 0 and step % settings.r1_every == 0
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        for part in range(settings.accumulate):
+            real = self._real(step, part).requires_grad_(regularise)
+            with torch.no_grad(), self._autocast():
+                scene = self._scene(step, part, stage=0).repeat(2)
+                fake = self._render(scene, self._styles(scene, len(scene.normals) // 4)).image.float()
+            with self._autocast():
+                logits_real = self.discriminator(real).float()
+                logits_fake = self.discriminator(fake).float()
+            loss = discriminator_adversarial(logits_real, logits_fake)
+            _note(scalars, "d_adversarial", loss, settings.accumulate)
+            _note(scalars, "d_real", logits_real.mean(), settings.accumulate)
+            _note(scalars, "d_fake", logits_fake.mean(), settings.accumulate)
+            if regularise:
+                penalty = r1_penalty(logits_real, real)
+                _note(scalars, "d_r1", penalty, settings.accumulate)
+                loss = loss + 0.5 * settings.weights.r1 * settings.r1_every * penalty
+            (loss / settings.accumulate).backward()
+        self.discriminator_optimizer.step()
+
+    def _descend_generator(self, step: int, scalars: dict[str, float]) -> None:
+        settings, weights = self.settings, self.settings.weights
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        self.discriminator.requires_grad_(False)
+        for part in range(settings.accumulate):
+            losses: dict[str, tuple[float, Tensor]] = {}
+            if step >= settings.warmup:
+                losses |= self._renderer_losses(step, part)
+            if settings.paired:
+                losses |= self._paired_losses(step, part)
+            total = torch.stack([weight * value for weight, value in losses.values()]).sum()
+            (total / settings.accumulate).backward()
+            for name, (_, value) in losses.items():
+                _note(scalars, f"g_{name}", value, settings.accumulate)
+        if weights.path_length > 0 and step >= settings.warmup and step % settings.path_length_every == 0:
+            penalty = self._path_length(step)
+            (weights.path_length * settings.path_length_every * penalty).backward()
+            scalars["path_length"] = float(penalty.detach())
+        self.discriminator.requires_grad_(True)
+        self.generator_optimizer.step()
+        self.average.update(self.generator, step)
+        if self.inverter is not None and self.inverter_average is not None:
+            self.inverter_average.update(self.inverter, step)
+
+    def _renderer_losses(self, step: int, part: int) -> dict[str, tuple[float, Tensor]]:
+        """Losses of pictures of random geometry (equation 9, and V on G's pictures), with their weights."""
+        weights, teachers = self.settings.weights, self.teachers
+        scene = self._scene(step, part, stage=1).repeat(2)
+        persons = len(scene.normals) // 4
+        mixed = float(torch.rand(())) < self.settings.mixing
+        z = torch.randn(2 * persons, self.settings.generator.z_dim, device=self.device)
+        losses: dict[str, tuple[float, Tensor]] = {}
+        with self._autocast():
+            w = self._styles(scene, persons, z=z, mixed=mixed)
+            image = self._render(scene, w).image
+            losses["adversarial"] = (weights.adversarial, generator_adversarial(self.discriminator(image).float()))
+            if weights.normal > 0 and teachers.normals is not None:
+                seen = _resize(image, scene.normals.shape[-1])
+                losses["normal"] = (
+                    weights.normal,
+                    normal_consistency(teachers.normals(seen).normals.float(), scene.normals),
+                )
+            if weights.landmark > 0 and teachers.landmarks is not None:
+                points = self.landmark_points(image, scene.boxes).view(2 * persons, 2, -1, 2)
+                losses["landmark"] = (weights.landmark, landmark_consistency(points[:, 0], points[:, 1]))
+            if weights.identity > 0 and teachers.identity is not None:
+                codes = teachers.identity(image).float().view(persons, 2, 2, -1)
+                losses["identity"] = (
+                    weights.identity,
+                    identity_consistency(codes[:, 0].flatten(0, 1), codes[:, 1].flatten(0, 1)),
+                )
+            if weights.latent > 0 and self.inverter is not None and not mixed:
+                found = functional.normalize(self.inverter(image).z.float(), dim=1)
+                true = functional.normalize(_per_picture(z, persons), dim=1)
+                losses["latent"] = (weights.latent, (found - true).square().sum(1).mean())
+        self.generator.mapping.update_mean(w[:, 0])
+        return losses
+
+    def _paired_losses(self, step: int, part: int) -> dict[str, tuple[float, Tensor]]:
+        """Losses of photographs with known geometry, drawn again by G with V's code, with their weights."""
+        settings, weights = self.settings, self.settings.weights
+        assert self.portraits is not None
+        assert self.inverter is not None
+        count = settings.paired // settings.accumulate
+        rows = self._rows(step, part, 2, count, self.portraits.count)
+        photo = self.pictures(self.portraits, rows)
+        scene = self.scene(self.portraits.geometry(rows), count)
+        losses: dict[str, tuple[float, Tensor]] = {}
+        with self._autocast():
+            code = self.inverter(photo).z.float()
+            z = functional.normalize(code, dim=1) * math.sqrt(code.shape[1])
+            w = self.generator.styles(z, params=scene.params)
+            image = self._render(scene, w).image.float()
+        face = (_resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
+        # The face counts twice: a small code cannot hold every background.
+        losses["reconstruction"] = (weights.reconstruction, multiscale_l1(image, photo, 0.5 + face))
+        if weights.perceptual > 0 and self.teachers.perceptual is not None:
+            with self._autocast():
+                distance = self.teachers.perceptual.distance(image, photo)
+            losses["perceptual"] = (weights.perceptual, distance.float().mean())
+        if weights.spread > 0:
+            losses["spread"] = (weights.spread, spread_on_sphere(code))
+        return losses
+
+    def _path_length(self, step: int) -> Tensor:
+        settings = self.settings
+        persons = max(1, settings.batch // settings.accumulate // 8)
+        scene = self._scene(step, 0, stage=3, persons=persons)
+        maps = [level.requires_grad_() for level in scene.condition or ()]
+        scene.condition = maps or None
+        z = torch.randn(len(scene.normals), settings.generator.z_dim, device=self.device)
+        w = self.generator.styles(z, params=scene.params)
+        image = self._render(scene, w).image
+        return self.path_length(image, w, maps, torch.randn_like(image))
+
+    # What the step is made of.
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+
+    def _rows(self, step: int, part: int, stage: int, count: int, available: int) -> np.ndarray:
+        rng = np.random.default_rng([self.settings.seed, step, part, stage])
+        return rng.integers(min(self.first, available - 1), available, count)
+
+    def pictures(self, photos: Photos, rows: Sequence[int] | np.ndarray) -> Tensor:
+        """Photographs in -1..1 at the generator's size."""
+        pictures = photos.take(rows).to(self.device).float() / 127.5 - 1
+        return _resize(pictures, self.settings.generator.size)
+
+    def _real(self, step: int, part: int) -> Tensor:
+        settings = self.settings
+        rows = self._rows(step, part, 4, settings.batch // settings.accumulate, self.photos.count)
+        pictures = self.pictures(self.photos, rows)
+        if not settings.mirror:
+            return pictures
+        flip = torch.rand(len(pictures), 1, 1, 1, device=self.device) < 0.5
+        return torch.where(flip, pictures.flip(-1), pictures)
+
+    def _scene(self, step: int, part: int, stage: int, persons: int | None = None) -> Scene:
+        """Two geometries for each person."""
+        settings = self.settings
+        persons = persons or settings.batch // settings.accumulate // 4
+        groups = self.sampler.sample([settings.seed, step, part, stage], persons)
+        return self.scene(groups, 2 * persons)
+
+    def scene(self, groups: Sequence[Geometry], batch: int) -> Scene:
+        """Rasterise a batch of geometries for G and N."""
+        config, device = self.settings.generator, self.device
+        groups = [_to(group, device) for group in groups]
+        seen = min(self.settings.normals_size, config.size)
+        sizes = sorted({*config.resolutions, seen})
+        levels = normal_maps(groups, batch, sizes)
+        by_size = dict(zip(sizes, levels, strict=True))
+        condition: list[Tensor] | None = None
+        params: Tensor | None = None
+        if config.condition == "normal":
+            condition = [by_size[r] for r in config.resolutions]
+        elif config.condition == "depth":
+            condition = depth_maps(groups, batch, config.resolutions)
+        else:
+            models = self.sampler.models
+            params = parameters(groups, batch, max(m.num_shape for m in models), max(m.num_exp for m in models))
+        return Scene(condition, params, by_size[seen], landmark_boxes(groups, batch))
+
+    def _styles(self, scene: Scene, persons: int, z: Tensor | None = None, mixed: bool | None = None) -> Tensor:
+        """w of every picture [4 * persons, L, D]: two codes a person, each for both of the person's geometries."""
+        settings, generator = self.settings, self.generator
+        if z is None:
+            z = torch.randn(2 * persons, settings.generator.z_dim, device=self.device)
+        if mixed is None:
+            mixed = float(torch.rand(())) < settings.mixing
+        codes: list[Tensor] = [_per_picture(z, persons)]
+        layer = None
+        if mixed:
+            codes.append(_per_picture(torch.randn_like(z), persons))
+            layer = int(torch.randint(1, settings.generator.num_styles, ()))
+        return generator.styles(codes if mixed else codes[0], params=scene.params, mixing_layer=layer)
+
+    def _render(self, scene: Scene, w: Tensor) -> Any:
+        return self.generator(scene.condition, w=w)
+
+    def landmark_points(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Landmarks [B, 68, 2] that the landmark network sees in pictures, the picture spans -1..1.
+
+        Args:
+            image: [B, 3, S, S] in -1..1.
+            boxes: [B, 4] landmark boxes, fractions of the picture.
+        """
+        network = self.teachers.landmarks
+        assert network is not None
+        size = self.settings.landmark_size
+        centre = boxes[:, :2] + boxes[:, 2:] - 1
+        side = _CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
+        zero = torch.zeros_like(side)
+        theta = torch.stack([side, zero, centre[:, 0], zero, side, centre[:, 1]], 1).view(-1, 2, 3)
+        grid = functional.affine_grid(theta, [len(image), 3, size, size], align_corners=False)
+        crops = functional.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
+        points = network(crops).points[:, :68]
+        return (2 * points - 1) * side[:, None, None] + centre[:, None]
+
+    # Results.
+
+    def renderer(self) -> Renderer:
+        """The averaged generator and inverter with the teachers, for evaluation and export."""
+        generator = Generator(self.settings.generator)
+        generator.load_state_dict(self.average.state)
+        inverter = None
+        if self.inverter_average is not None:
+            inverter = Inverter(self.settings.generator)
+            inverter.load_state_dict(self.inverter_average.state)
+            inverter.eval().requires_grad_(False)
+        return Renderer(
+            generator.eval().requires_grad_(False),
+            inverter,
+            self.teachers.normals,
+            self.teachers.identity,
+            self.teachers.perceptual,
+        ).to(self.device)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        from garfast.train.gar.measure import measure_renderer, sample_sheet
+
+        if self.samples is not None:
+            write_image(self.samples / f"{step:07d}.png", sample_sheet(self))
+        return measure_renderer(self)
+
+    def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
+        """Write the folder of weight files that ``load_renderer`` reads; returns the generator's checksum."""
+        renderer = self.renderer()
+        renderer.notes = notes
+        return save_renderer(path, renderer)["generator"]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seed": self.settings.seed,
+            "batch": self.settings.batch,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+            "average": self.average.state,
+            "inverter_average": None if self.inverter_average is None else self.inverter_average.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["seed"] != self.settings.seed or state["batch"] != self.settings.batch:
+            raise ValueError("other settings")
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}
+        if self.inverter_average is not None:
+            self.inverter_average.state = {k: v.to(self.device) for k, v in state["inverter_average"].items()}
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "path_length": self.path_length,
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+        return parts if self.inverter is None else {**parts, "inverter": self.inverter}
+
+
+def _adam(parameters: Any, rate: float, every: int) -> torch.optim.Adam:
+    share = every / (every + 1)
+    return torch.optim.Adam(parameters, lr=rate * share, betas=(0.0, 0.99**share), eps=1e-8)
+
+
+def _note(scalars: dict[str, float], name: str, value: Tensor, parts: int) -> None:
+    scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
+
+
+def _per_picture(codes: Tensor, persons: int) -> Tensor:
+    """Two codes a person [2 P, d] -> one a picture [4 P, d]: pictures run over person, geometry, code."""
+    return codes.view(persons, 1, 2, -1).expand(-1, 2, -1, -1).reshape(4 * persons, -1)
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    if images.shape[-1] == size:
+        return images
+    return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _to(group: Geometry, device: torch.device) -> Geometry:
+    if group.camera.device == device:
+        return group
+    return group._replace(
+        rows=group.rows.to(device),
+        model=group.model.to(device),
+        shape=group.shape.to(device),
+        exp=group.exp.to(device),
+        pose=group.pose.to(device),
+        camera=group.camera.to(device),
+    )
