@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def start_from(task: GarTask, checkpoint: str | os.PathLike[str]) -> int:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["task"]
         generator, average = state["generator"], state["average"]
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise TrainingError(f"{path} is not the checkpoint of a renderer's training") from error
     blocks = 1 + max(int(name.split(".")[1]) for name in generator if name.startswith("blocks."))
     extra = len(task.settings.generator.resolutions) - blocks

@@ -96,7 +96,9 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
         groups = task.portraits.geometry(shown)
         scene = task.scene(groups, len(shown))
         found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
+        gap = photo.new_ones(codes + 1 - len(shown), *photo.shape[1:])
         rows += [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
+        rows[-3:] = [torch.cat([row, gap]) for row in rows[-3:]]
     sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
     return ((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 

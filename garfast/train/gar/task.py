@@ -23,6 +23,7 @@ from garfast.networks.inverter import Inverter
 from garfast.networks.landmark_net import LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.renderer import Renderer, save_renderer
+from garfast.train.gar.augment import AdaController, augment
 from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_boxes, parameters
 from garfast.train.gar.losses import (
     PathLength,
@@ -145,6 +146,9 @@ class GarTask:
         # Lazy regularisation changes what Adam averages over (StyleGAN2, appendix B).
         self.generator_optimizer = _adam(trained, settings.rate, settings.path_length_every)
         self.discriminator_optimizer = _adam(self.discriminator.parameters(), settings.rate, settings.r1_every)
+        self.ada = None
+        if settings.ada_target is not None:
+            self.ada = AdaController(settings.ada_target, kimg=settings.ada_images / 1000)
         decay = 0.5 ** (settings.batch / settings.half_life)
         self.average = Averaged(self.generator, decay)
         self.inverter_average = None if self.inverter is None else Averaged(self.inverter, decay)
@@ -178,8 +182,10 @@ class GarTask:
                 scene = self._scene(step, part, stage=0).repeat(2)
                 fake = self._render(scene, self._styles(scene, len(scene.normals) // 4)).image.float()
             with self._autocast():
-                logits_real = self.discriminator(real).float()
-                logits_fake = self.discriminator(fake).float()
+                logits_real = self.judge(real)
+                logits_fake = self.judge(fake)
+            if self.ada is not None:
+                self.ada.observe(logits_real)
             loss = discriminator_adversarial(logits_real, logits_fake)
             _note(scalars, "d_adversarial", loss, settings.accumulate)
             _note(scalars, "d_real", logits_real.mean(), settings.accumulate)
@@ -190,6 +196,8 @@ class GarTask:
                 loss = loss + 0.5 * settings.weights.r1 * settings.r1_every * penalty
             (loss / settings.accumulate).backward()
         self.discriminator_optimizer.step()
+        if self.ada is not None:
+            scalars["ada"] = self.ada.update()
 
     def _descend_generator(self, step: int, scalars: dict[str, float]) -> None:
         settings, weights = self.settings, self.settings.weights
@@ -226,7 +234,7 @@ class GarTask:
         with self._autocast():
             w = self._styles(scene, persons, z=z, mixed=mixed)
             image = self._render(scene, w).image
-            losses["adversarial"] = (weights.adversarial, generator_adversarial(self.discriminator(image).float()))
+            losses["adversarial"] = (weights.adversarial, generator_adversarial(self.judge(image)))
             if weights.normal > 0 and teachers.normals is not None:
                 seen = _resize(image, scene.normals.shape[-1])
                 losses["normal"] = (
@@ -326,13 +334,15 @@ class GarTask:
         by_size = dict(zip(sizes, levels, strict=True))
         condition: list[Tensor] | None = None
         params: Tensor | None = None
-        if config.condition == "normal":
-            condition = [by_size[r] for r in config.resolutions]
-        elif config.condition == "depth":
-            condition = depth_maps(groups, batch, config.resolutions)
-        else:
+        if config.condition == "params":
             models = self.sampler.models
             params = parameters(groups, batch, max(m.num_shape for m in models), max(m.num_exp for m in models))
+        elif config.map_channels == 0:
+            pass  # nothing injects the maps
+        elif config.condition == "normal":
+            condition = [by_size[r] for r in config.resolutions]
+        else:
+            condition = depth_maps(groups, batch, config.resolutions)
         return Scene(condition, params, by_size[seen], landmark_boxes(groups, batch))
 
     def _styles(self, scene: Scene, persons: int, z: Tensor | None = None, mixed: bool | None = None) -> Tensor:
@@ -348,6 +358,12 @@ class GarTask:
             codes.append(_per_picture(torch.randn_like(z), persons))
             layer = int(torch.randint(1, settings.generator.num_styles, ()))
         return generator.styles(codes if mixed else codes[0], params=scene.params, mixing_layer=layer)
+
+    def judge(self, images: Tensor) -> Tensor:
+        """D's logits [B] of pictures, augmented as much as the controller says."""
+        if self.ada is not None:
+            images = augment(images, self.ada.p)
+        return self.discriminator(images).float()
 
     def _render(self, scene: Scene, w: Tensor) -> Any:
         return self.generator(scene.condition, w=w)
@@ -426,6 +442,7 @@ class GarTask:
             "generator": self.generator,
             "discriminator": self.discriminator,
             "path_length": self.path_length,
+            **({} if self.ada is None else {"ada": self.ada}),
             "generator_optimizer": self.generator_optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }

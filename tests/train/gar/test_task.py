@@ -1,0 +1,159 @@
+"""The renderer's training step: what it updates, that it resumes bit by bit, and that configuration reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from garfast.errors import ArgumentError, TrainingError
+from garfast.networks.renderer import load_renderer
+from garfast.train.gar.grow import start_from
+from garfast.train.gar.presets import PRESETS, override, preset_settings
+from garfast.train.loop import CHECKPOINT, LoopConfig, train
+from tests.train.gar.conftest import make_task, tiny_settings
+
+NAMES = {"g_adversarial", "g_normal", "g_landmark", "g_reconstruction", "g_spread", "d_adversarial", "loss"}
+
+
+def same(first, second) -> bool:
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[k], second[k]) for k in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def test_a_step_moves_every_network_and_reports_every_loss(task):
+    before = {name: {k: v.clone() for k, v in net.state_dict().items()} for name, net in networks(task).items()}
+    task.step(1)
+    # The maps' heads start at 0, so what is before them moves from the second step on.
+    scalars = task.step(0)
+    assert NAMES | {"d_r1", "path_length", "ada"} <= scalars.keys()
+    assert all(torch.isfinite(torch.tensor(list(scalars.values()))))
+    for name, network in networks(task).items():
+        still = [k for k, v in network.named_parameters() if torch.equal(v, before[name][k])]
+        # V's noise heads are trained later, on G's pictures with their noise (equation 11).
+        assert all(k.startswith("noise_heads") for k in still), name
+    assert all(p.grad is None for p in task.teachers.normals.parameters())
+
+
+def networks(task):
+    return {"generator": task.generator, "discriminator": task.discriminator, "inverter": task.inverter}
+
+
+def test_warmup_leaves_the_discriminator_alone():
+    task = make_task(tiny_settings(warmup=5))
+    before = {k: v.clone() for k, v in task.discriminator.state_dict().items()}
+    scalars = task.step(0)
+    assert same(dict(task.discriminator.state_dict()), before)
+    assert scalars.keys() == {"g_reconstruction", "g_spread", "loss"}
+
+
+def test_resumes_bit_by_bit(tmp_path):
+    whole = make_task()
+    train(whole, LoopConfig(tmp_path / "whole", 3, checkpoint_every=100), progress=False)
+    first = make_task()
+    train(first, LoopConfig(tmp_path / "parts", 2, checkpoint_every=100), progress=False)
+    second = make_task()
+    train(second, LoopConfig(tmp_path / "parts", 3, checkpoint_every=100), progress=False)
+    assert same(whole.state_dict(), second.state_dict())
+
+
+def test_accumulated_parts_make_one_step():
+    settings = tiny_settings(accumulate=2, ada_target=None)
+    scalars = make_task(settings).step(0)
+    assert scalars.keys() >= NAMES
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [("generator.nim=concat",), ("generator.nim=scale",), ("generator.nim=none",), ("generator.condition=depth",)],
+)
+def test_ablations_of_the_condition(texts):
+    task = make_task(override(tiny_settings(), {}, texts))
+    task.step(0)
+    assert task.renderer().generator.config == task.settings.generator
+
+
+def test_condition_on_parameters():
+    model = make_task().sampler.models[0]
+    count = model.num_shape + model.num_exp + 3
+    texts = ("generator.condition=params", f"generator.params_dim={count}")
+    settings = tiny_settings()
+    generator = replace(settings.generator, condition="params", params_dim=count)
+    task = make_task(replace(settings, generator=generator))
+    assert "path_length" in task.step(0)
+    with pytest.raises(ArgumentError):
+        override(settings, {}, texts)  # one at a time the configuration is not consistent
+
+
+def test_weight_zero_switches_a_loss_off():
+    scalars = make_task(override(tiny_settings(), {}, ("weights.normal=0", "weights.r1=0"))).step(0)
+    assert "g_normal" not in scalars
+    assert "d_r1" not in scalars
+
+
+def test_exported_weights_load_and_render(task, tmp_path):
+    task.step(0)
+    task.export(tmp_path, {"steps": 1})
+    renderer = load_renderer(tmp_path)
+    assert renderer.notes == {"steps": 1}
+    assert renderer.inverter is not None
+    z = torch.randn(2, 8)
+    maps = [torch.randn(2, 3, r, r) for r in (4, 8, 16)]
+    wanted = task.renderer().generator(maps, z, noise="zero").image
+    torch.testing.assert_close(renderer.generator(maps, z, noise="zero").image, wanted, atol=5e-3, rtol=0)
+
+
+def test_evaluation_and_samples(task, tmp_path):
+    task.samples = tmp_path / "samples"
+    figures = task.evaluate(0)
+    assert {"contrast", "normal_error", "landmark_spread", "reconstruction"} <= figures.keys()
+    assert 0 < figures["normal_error"] < 180
+    assert (tmp_path / "samples" / "0000000.png").is_file()
+
+
+def test_grows_to_twice_the_size(task, tmp_path):
+    train(task, LoopConfig(tmp_path, 1), progress=False)
+    settings = tiny_settings()
+    large = make_task(
+        replace(
+            settings,
+            generator=replace(settings.generator, size=32),
+            discriminator=replace(settings.discriminator, size=32),
+        )
+    )
+    assert start_from(large, tmp_path / CHECKPOINT) > 50
+    small, grown = task.generator.state_dict(), large.generator.state_dict()
+    assert all(torch.equal(grown[name], value) for name, value in small.items())
+    # The new first layers aside, V and D are those of the smaller run.
+    assert torch.equal(large.inverter.layers[2].weight, task.inverter.layers[0].weight)
+    assert torch.equal(large.discriminator.blocks[1].first.weight, task.discriminator.blocks[0].first.weight)
+    assert "g_adversarial" in large.step(0)
+
+
+def test_growing_from_something_else(task, tmp_path):
+    (tmp_path / "x.pt").write_bytes(b"no")
+    with pytest.raises(TrainingError, match="not the checkpoint"):
+        start_from(task, tmp_path / "x.pt")
+
+
+def test_presets_and_overrides():
+    assert set(PRESETS) == {"tiny-64", "synth-128", "ffhq-256", "ffhq-1024"}
+    settings = override(preset_settings("ffhq-256"), {"seed": 3}, ("weights.normal=0", "prior.yaw=0.3", "mirror=false"))
+    assert (settings.seed, settings.weights.normal, settings.prior.yaw, settings.mirror) == (3, 0.0, 0.3, False)
+    assert (settings.weights.landmark, settings.weights.identity, settings.weights.r1) == (2.0, 1.0, 10.0)
+    for text in ("weights.nothing=1", "steps=many", "steps", "steps.x=1", "mirror=perhaps", "batch=6"):
+        with pytest.raises(ArgumentError):
+            override(settings, {}, (text,))
+    with pytest.raises(ArgumentError, match="no preset"):
+        preset_settings("huge")
+
+
+def test_no_portraits_for_paired_losses(task):
+    from garfast.train.gar.task import GarTask
+
+    with pytest.raises(TrainingError, match="--portraits"):
+        GarTask(task.settings, task.photos, [(task.sampler.models[0], 1.0)], task.teachers)
