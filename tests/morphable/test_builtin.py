@@ -13,6 +13,7 @@ from garfast.morphable import MorphableModel, load_model
 from garfast.morphable.builtin import BUILTIN_PATH, anatomy, facts, load_builtin
 from garfast.morphable.builtin.eyes import CENTRE, RADIUS
 from garfast.morphable.builtin.landmarks import MIRRORED
+from garfast.morphable.intersections import crossing_triangles
 from garfast.morphable.model_file import read_arrays
 
 Measure = Callable[[torch.Tensor], dict[str, float]]
@@ -177,6 +178,49 @@ def test_random_faces_have_no_spikes_or_folds(face: MorphableModel) -> None:
     share = torch.cat(folded)
     assert share.max() < 0.003
     assert share.mean() < 0.001
+
+
+def _soft_triangles(face: MorphableModel) -> np.ndarray:
+    """Skin, lid margins and the inside of the mouth; ears, eyeballs, teeth and tongue are separate pieces."""
+    soft = (face.regions["skin"] > 0.99) | (face.regions["mouth_socket"] > 0.99)
+    soft &= face.regions["ears"] < 0.5
+    triangles = face.triangles.numpy()
+    rows = triangles[soft.numpy()[triangles].all(1)]
+    assert len(rows) > 20_000
+    return rows
+
+
+def _single_expressions(face: MorphableModel) -> torch.Tensor:
+    """One row for each end of each expression's range."""
+    ends = [(e, value) for e, bounds in enumerate(face.exp_bounds.tolist()) for value in bounds if value != 0]
+    exp = torch.zeros(len(ends), face.num_exp)
+    for row, (e, value) in zip(exp, ends, strict=True):
+        row[e] = value
+    return exp
+
+
+def test_skin_does_not_pass_through_itself(face: MorphableModel) -> None:
+    triangles = _soft_triangles(face)
+    shape, _ = _random(face, 20, 7)
+    faces = torch.cat([face.mean[None], face.evaluate(shape)])
+    assert [len(crossing_triangles(v.numpy(), triangles)) for v in faces] == [0] * 21
+
+
+def test_no_single_expression_makes_the_skin_pass_through_itself(face: MorphableModel) -> None:
+    triangles = _soft_triangles(face)
+    exp = _single_expressions(face)
+    crossing = [len(crossing_triangles(face.evaluate(None, e[None])[0].numpy(), triangles)) for e in exp]
+    named = [face.exp_names[int(e.abs().argmax())] for e in exp]
+    assert [(name, n) for name, n in zip(named, crossing, strict=True) if n] == []
+
+
+def test_teeth_and_tongue_keep_clear_of_each_other(face: MorphableModel) -> None:
+    hard = ((face.regions["teeth"] > 0.5) | (face.regions["tongue"] > 0.5)).numpy()
+    triangles = face.triangles.numpy()
+    triangles = triangles[hard[triangles].all(1)]
+    shape, _ = _random(face, 5, 8)
+    for vertices in torch.cat([face.mean[None], face.evaluate(shape)]):
+        assert len(crossing_triangles(vertices.numpy(), triangles)) == 0
 
 
 def test_lids_stay_in_front_of_the_eyeballs(face: MorphableModel) -> None:

@@ -29,6 +29,7 @@ class Frame:
     lip: np.ndarray  # 1 on the lips and their inner side, fading over the skin around
     span: np.ndarray  # 1 in the middle of the mouth, 0 at its corners and beyond
     jaw: np.ndarray  # share of the jaw's motion
+    jaw_closed: np.ndarray  # the same where closed lips move together, both half the way
     rim: np.ndarray  # the vertex of the lids' rim that each vertex of the lid margins belongs to; itself elsewhere
 
     def ball(self, cx: float, cy: float, cz: float, rx: float, ry: float, rz: float) -> np.ndarray:
@@ -66,12 +67,14 @@ def make_frame(a: Assembly) -> Frame:
     span = np.clip(1 - (x / mouth.CORNER_X) ** 2, 0.0, 1.0)
     off = np.abs(p[:, 1] - mouth.stomion(x))
     lip = (1 - smoothstep(off, 4.0, 17.0)) * (1 - smoothstep(x, 23.0, 34.0)) * smoothstep(p[:, 2], 60.0, 84.0)
-    lip = np.where(socket, np.where(a.grid[:, 1] <= 0.5, 1.0, 0.6), lip) * (skin | socket)
+    lip = lip * (skin | socket)
     rim = np.arange(len(p))
     for line, left in ((a.eye_rim, True), (a.mirror[a.eye_rim], False)):
         margin = np.flatnonzero(a.is_piece("lid_margin") & ((p[:, 0] > 0) == left))
         rim[margin] = np.resize(line, len(margin))
-    return Frame(a, p, x, side, lip, span, _jaw_share(a, p, x, side, span, off, socket), rim)
+    jaw = _jaw_share(a, p, x, side, span, off, socket)
+    closed = _jaw_share(a, p, x, side, np.zeros_like(span), off, socket)
+    return Frame(a, p, x, side, lip, span, jaw, closed, rim)
 
 
 def _jaw_share(a, p, x, side, span, off, socket) -> np.ndarray:
@@ -185,12 +188,9 @@ def _mouth_sideways(f: Frame) -> np.ndarray:
 
 def _chin_raise(f: Frame) -> np.ndarray:
     d = f.pull((0, 3.4, 1.0), f.ball(0, -82, 97, 17, 9, 16))
-    d += f.pull((0, 2.4, 1.4), f.lip * f.span**0.5 * (f.side < 0))
-    return (
-        d
-        + f.pull((0, 2.3, 1.0), f.lip * f.span**0.5 * (f.side > 0))
-        + f.pull((0, -1.4, -0.4), f.ball(25, -54, 91, 6, 7, 12))
-    )
+    # The lower lip pushes the upper one up: closed lips stay closed.
+    d += f.pull((0, 2.35, 1.2), f.lip * f.span**0.5)
+    return d + f.pull((0, -1.4, -0.4), f.ball(25, -54, 91, 6, 7, 12))
 
 
 def _cheek_puff(f: Frame) -> np.ndarray:
@@ -207,9 +207,9 @@ def _cheek_puff(f: Frame) -> np.ndarray:
 
 def _squint(f: Frame) -> np.ndarray:
     d = _move_lids(f, upper=-1.6, lower=2.4)
-    return (
-        d + f.pull((0.3, 2.6, 1.6), f.ball(37, -6, 82, 14, 7, 14)) + f.pull((-0.6, 0, 0), f.ball(50, 14, 72, 5, 7, 10))
-    )
+    d += f.pull((0.3, 2.6, 1.6), f.ball(37, -6, 82, 14, 7, 14))
+    # Crow's feet: beside the corner, which itself stays.
+    return d + f.pull((-0.6, 0, 0), f.ball(53, 14, 72, 5, 7, 10) * smoothstep(f.x, 46.0, 52.0))
 
 
 def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
@@ -305,13 +305,13 @@ def _gaze(f: Frame, degrees: float, vertical: bool) -> np.ndarray:
 def _jaw_sideways(f: Frame) -> np.ndarray:
     reach = np.clip((f.p[:, 2] - JOINT[2]) / 85.0, 0.0, 1.2)
     d = np.zeros_like(f.p)
-    d[:, 0] = 7.5 * f.jaw * reach
-    d[:, 2] = -0.06 * f.p[:, 0] * f.jaw * reach
+    d[:, 0] = 7.5 * f.jaw_closed * reach
+    d[:, 2] = -0.06 * f.p[:, 0] * f.jaw_closed * reach
     return d
 
 
 def _jaw_forward(f: Frame) -> np.ndarray:
-    return f.pull((0, -0.6, 5.5), f.jaw * smoothstep(f.p[:, 2], 0.0, 50.0))
+    return f.pull((0, 0, 5.5), f.jaw_closed * smoothstep(f.p[:, 2], 0.0, 50.0))
 
 
 def _dimple(f: Frame) -> np.ndarray:

@@ -105,7 +105,7 @@ MODES: dict[str, Field] = {
         p, x=3.0 * _side(p, 18, 56) * _band(p[:, 1], -125, -75, -60, -8) * smoothstep(p[:, 2], -45, 0)
     ),
     "head_breadth": lambda p: _field(p, x=3.0 * _sag(p) * _above(p, -20, 40) * (1 - smoothstep(p[:, 2], 15, 80))),
-    "forehead_width": lambda p: _field(p, x=3.0 * _sag(p) * _above(p, 18, 48) * smoothstep(p[:, 2], 10, 55)),
+    "forehead_width": lambda p: _field(p, x=3.0 * _sag(p) * _above(p, -12, 58) * smoothstep(p[:, 2], 0, 60)),
     "face_height": lambda p: _field(p, y=3.0 * _lower_stretch(p, 24.0, -98.0)),
     "nose_length": lambda p: _field(
         p, y=-2.0 * _nose(p, -64.0) * (1 - smoothstep(p[:, 1], -27.0, 22.0)) * np.exp(-0.5 * (p[:, 0] / 34) ** 4)
@@ -193,7 +193,7 @@ MODES: dict[str, Field] = {
     "head_length": lambda p: _field(p, z=-4.5 * (1 - smoothstep(p[:, 2], -95, 35))),
     "crown_height": lambda p: _field(p, y=4.0 * _above(p, 45, 130)),
     "asymmetry_jaw": lambda p: _field(
-        p, x=1.3 * (1 - smoothstep(p[:, 1], -98, -30)) * smoothstep(p[:, 2], -10, 60) * smoothstep(p[:, 1], -160, -105)
+        p, x=1.3 * (1 - smoothstep(p[:, 1], -98, -30)) * smoothstep(p[:, 2], -15, 40) * smoothstep(p[:, 1], -160, -105)
     ),
     "asymmetry_nose": lambda p: _field(p, x=1.0 * _nose(p) * (1 - smoothstep(p[:, 1], -22, 18))),
     "asymmetry_eyes": lambda p: _field(p, y=0.7 * np.tanh(p[:, 0] / 12) * _ball(p, 31, 20, 80, 20, 18, 26)),
@@ -274,19 +274,22 @@ def _stay_outside(a: Assembly, d: np.ndarray) -> np.ndarray:
 
 
 def _jaw_pieces(a: Assembly, name: str, d: np.ndarray) -> np.ndarray:
-    """Teeth and tongue keep their form: they move as a whole with the jaw they belong to."""
+    """Teeth and tongue keep their form and their place in each other: they move as a whole."""
+    if name == "size":
+        return d
+    pieces = [a.is_piece(piece) for piece in ("teeth_upper", "teeth_lower", "tongue")]
+    if name == "face_height":
+        shift = np.mean([d[mine].mean(axis=0) for mine in pieces[:2]], axis=0)
+    else:
+        skin = a.is_piece("skin")
+        gums = [
+            d[np.argsort(np.linalg.norm(a.vertices - np.asarray(at), axis=1) + 1e3 * ~skin)[:40]].mean(axis=0)
+            for at in ((0.0, -36.0, 96.0), (0.0, -74.0, 92.0))
+        ]
+        shift = 0.6 * np.mean(gums, axis=0)
+        shift[0] = np.mean(gums, axis=0)[0] if name.startswith("asymmetry") else 0.0
     out = d.copy()
-    for piece, at in (
-        ("teeth_upper", (0.0, -36.0, 96.0)),
-        ("teeth_lower", (0.0, -74.0, 92.0)),
-        ("tongue", (0.0, -74.0, 92.0)),
-    ):
-        mine = a.is_piece(piece)
-        nearest = np.argsort(np.linalg.norm(a.vertices - np.asarray(at), axis=1) + 1e3 * ~a.is_piece("skin"))[:40]
-        if name == "size":
-            continue
-        shift = 0.6 * d[nearest].mean(axis=0) if name != "face_height" else d[mine].mean(axis=0)
-        shift[0] = d[nearest, 0].mean() if name.startswith("asymmetry") else 0.0
+    for mine in pieces:
         out[mine] = shift
     return out
 

@@ -14,8 +14,8 @@ def distance(p: np.ndarray) -> np.ndarray:
     q = p.copy()
     q[..., 0] = np.sqrt(p[..., 0] ** 2 + 0.05)
     # Bony and cartilage bridge, and the wider pyramid it stands on.
-    ridge = round_cone(q, (0, 18, 84.2), (0, 3, 95.6), 4.7, 6.4)
-    ridge = smooth_min(ridge, round_cone(q, (0, 3, 95.6), (0, -15, 108.0), 6.4, 7.2), 5.0)
+    ridge = round_cone(q, (0, 18, 86.2), (0, 3, 96.0), 4.7, 6.4)
+    ridge = smooth_min(ridge, round_cone(q, (0, 3, 96.0), (0, -15, 108.0), 6.4, 7.2), 5.0)
     flank = round_cone(q, (0, 20, 71.0), (2.5, -15, 91.5), 6.4, 12.6)
     f = smooth_min(ridge, flank, 9.0)
     # Tip: two domes; wing: a ball drawn forward; column between the nostrils.

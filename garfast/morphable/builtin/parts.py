@@ -11,8 +11,8 @@ import numpy as np
 
 from . import eyes
 
-GUM_UPPER, EDGE_UPPER = -44.5, -54.6
-GUM_LOWER, EDGE_LOWER = -64.0, -53.9
+GUM_UPPER, EDGE_UPPER = -44.5, -54.2
+GUM_LOWER, EDGE_LOWER = -64.0, -54.6
 
 
 @dataclass
@@ -40,15 +40,18 @@ def lid_margin(rim: np.ndarray, position: np.ndarray, base: int) -> Piece:
     middle = np.array([0.5 * (eyes.INNER[0] + eyes.OUTER[0]), 0.5 * (eyes.INNER[1] + eyes.OUTER[1])])
     # Toward the corners, where the lids meet, the margin narrows.
     open_share = (eyes.upper_lid(p[:, 0]) - eyes.lower_lid(p[:, 0])) / (eyes.UPPER_HEIGHT + eyes.LOWER_HEIGHT)
+    # At the corners the eyeball slopes away and the skin over it is thinner than elsewhere.
+    thickness = np.linalg.norm(p - centre, axis=1) - eyes.RADIUS
     rings = []
-    for offset, grow in ((0.85, -0.35), (0.10, -0.20), (-0.5, 1.6)):
+    for share, grow in ((0.63, -0.35), (0.08, -0.20), (None, 1.6)):
         q = p.copy()
         away = p[:, :2] - middle
         away[:, 0] *= 0.25
         step = grow * np.clip(open_share, 0.05, 1.0) if grow < 0 else np.full(len(p), grow)
         q[:, :2] += step[:, None] * away / np.linalg.norm(away, axis=1, keepdims=True)
         ray = q - centre
-        q = centre + ray / np.linalg.norm(ray, axis=1, keepdims=True) * (eyes.RADIUS + offset)
+        offset = np.full(len(p), -0.5) if share is None else share * thickness
+        q = centre + ray / np.linalg.norm(ray, axis=1, keepdims=True) * (eyes.RADIUS + offset)[:, None]
         rings.append(q)
     n = len(rim)
     rows = [rim] + [base + k * n + np.arange(n) for k in range(3)]
@@ -116,6 +119,8 @@ def mouth_socket(upper: np.ndarray, lower: np.ndarray, position: np.ndarray, bas
         taper = 0.12 if up < 5 else 0.55
         q[:, 1] += sign * up * (taper + (1 - taper) * ease)
         q[:, 2] -= back * (1.0 + 0.35 * x**2 * (back < 20))
+        # The vertical edge where roof and floor meet bends outward, so that no sideways shear can fold it.
+        q[len(upper) - 1, 0] += 1.4 * min(1.0, max(0.0, (up - 4.0) / 8.0))
         rings.append(q)
     n = len(path)
     rows = [path] + [base + k * n + np.arange(n) for k in range(len(rings))]
@@ -191,9 +196,9 @@ def tongue(base: int, columns: int = 9, length: int = 12) -> Piece:
     u, w = np.meshgrid(np.linspace(0.0, 1.0, columns), np.linspace(0.0, 1.0, length), indexing="ij")
     a = u * np.pi * 0.62
     taper = np.sqrt(np.clip(1 - (1 - np.clip(w / 0.45, 0, 1)) ** 2, 0, 1)) * 0.96 + 0.04
-    x = 15.5 * np.sin(a) * taper
+    x = 13.5 * np.sin(a) * taper
     y = -64.5 + 6.0 * np.cos(a) * taper - 0.8 * np.exp(-((x / 2.0) ** 2)) * taper
-    z = 90.5 - 34.0 * w
+    z = 85.5 - 30.0 * w
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     points[:length, 0] = 0.0
     index = base + np.arange(columns * length).reshape(columns, length)

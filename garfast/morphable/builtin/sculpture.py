@@ -15,10 +15,10 @@ _JAW_LEVEL_FROM_END = 107.0
 def broad_forms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Forward displacement of brow, sockets, cheeks, muzzle and chin over the lofted head at frontal position x, y."""
     a = np.abs(x)
-    z = 1.3 * bump(a, y, 0, 34, 13, 7.5) + 0.9 * bump(a, y, 0, 25.0, 10, 5) - 0.6 * bump(a, y, 0, 17.0, 9, 5)
-    z += 2.8 * bump(a, y, 23, 34.5, 13, 6.0, 6) + 2.6 * bump(a, y, 45, 32.0, 9, 6.5, -18)
+    z = 0.9 * bump(a, y, 0, 34, 13, 8.5) + 0.9 * bump(a, y, 0, 25.0, 10, 5) - 0.6 * bump(a, y, 0, 17.0, 9, 5)
+    z += 1.9 * bump(a, y, 23, 35.5, 13, 7.5, 6) + 1.9 * bump(a, y, 45, 33.0, 9, 7.5, -18)
     z += 0.8 * bump(a, y, 26, 66, 16, 14) + 1.8 * bump(a, y, 15, 27, 6, 5.5)
-    z -= 10.8 * bump(a, y, 16.2, 11.0, 7.2, 8.4) + 2.4 * bump(a, y, 32, 22, 12, 6.0)
+    z -= 9.6 * bump(a, y, 16.2, 11.0, 7.2, 8.4) + 2.4 * bump(a, y, 32, 22, 12, 6.0)
     z += 3.4 * bump(a, y, 46, -5, 12, 9, 25) + 2.6 * bump(a, y, 32, -18, 14, 12)
     z += 1.8 * bump(a, y, 34, 2.5, 11, 4.5) + 1.0 * bump(a, y, 49, 11, 5, 6) - 0.9 * bump(a, y, 20, 1, 6, 7)
     z -= 1.8 * bump(a, y, 49, -42, 11, 15)

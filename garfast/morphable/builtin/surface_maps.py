@@ -117,14 +117,14 @@ def regions(a: Assembly) -> dict[str, np.ndarray]:
         * (1 - smoothstep(edge, -0.5, 0.6))
         * (1 - smoothstep(x, mouth.CORNER_X - 0.6, mouth.CORNER_X + 0.6))
     )
-    arch = 31.0 + 6.5 * np.sin(np.pi * np.clip((x - 4.0) / 62.0, 0, 1)) ** 1.3 - 0.0035 * np.maximum(x - 40, 0) ** 2 * 3
-    thick = 3.6 * (1 - smoothstep(x, 24.0, 56.0) * 0.65)
+    arch = 31.0 + 6.5 * np.sin(np.pi * np.clip((x - 4.0) / 62.0, 0, 1)) ** 1.3 - 0.015 * np.maximum(x - 40, 0) ** 2
+    thick = 3.6 * (1 - smoothstep(x, 28.0, 60.0) * 0.65)
     brows = (
         skin
         * front
         * np.exp(-0.5 * ((y - arch) / (0.55 * thick)) ** 2)
         * smoothstep(x, 6.5, 11.0)
-        * (1 - smoothstep(x, 46.0, 55.0))
+        * (1 - smoothstep(x, 50.0, 59.0))
     )
     ball = a.is_piece("eyeball")
     mirrored = np.stack([np.abs(v[:, 0]), v[:, 1], v[:, 2]], 1) - eyes.CENTRE
