@@ -47,13 +47,17 @@ class Fits:
         """
         if row.kind == "mean":
             return np.zeros(self.model.num_shape, np.float32), np.zeros(self.model.num_exp, np.float32), 0.0, {}
-        if row not in self._stages:
-            self._stages[row] = self._make_stages(row)
         start = time.perf_counter()
-        state = run_stages(FitState(image=image, detection=detection, model=self.model), self._stages[row])
+        state = self.state(row, image, detection)
         seconds = round(time.perf_counter() - start, 3)
         notes = {record.name: record.losses for record in state.records}
         return _array(known(state.shape, "shape")), _array(known(state.exp, "exp")), seconds, notes
+
+    def state(self, row: Row, image: NDArray[np.uint8], detection: Detection) -> FitState:
+        """What the stages of a row find out about one face; raises as `coefficients` does."""
+        if row not in self._stages:
+            self._stages[row] = self._make_stages(row)
+        return run_stages(FitState(image=image, detection=detection, model=self.model), self._stages[row])
 
     def _make_stages(self, row: Row) -> Sequence[Stage]:
         if row.kind == "landmarks":

@@ -84,6 +84,16 @@ def make_rows(stages: Sequence[str], variants: Sequence[str] = (), preset: str =
     return tuple(rows)
 
 
+def make_row(kind: str, weights: str | None = None, preset: str = "default") -> Row:
+    """One row of a kind, with the renderer in a folder (the shipped one where None).
+
+    Raises:
+        ArgumentError: the kind is not known.
+        WeightsFileError: the folder holds no renderer.
+    """
+    return Row(kind, kind, weights, preset, digest=_digest(Path(weights)) if weights else "")
+
+
 def _digest(folder: Path) -> str:
     """SHA-256 over the weight files of a folder, hexadecimal."""
     if not (folder / "generator.safetensors").is_file():
