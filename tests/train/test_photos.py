@@ -133,7 +133,14 @@ def test_tar_shards(tmp_path):
 def test_shards_of_synthetic_faces(tmp_path):
     with tarfile.open(tmp_path / "faces-000000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for k in range(2):
-            sample = {"index": k, "image": _picture(k, (64, 64)), "camera": {}, "model": "m", "a": np.zeros(3)}
+            sample = {
+                "index": k,
+                "image": _picture(k, (64, 64)),
+                "camera": {},
+                "model": "m",
+                "person": 0,
+                "a": np.zeros(3),
+            }
             for name, data in sample_files(sample):
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
