@@ -14,9 +14,10 @@ from torch.nn import functional
 from garfast.errors import TrainingError
 from garfast.networks.normal_estimator import NormalEstimate, NormalEstimator, NormalEstimatorConfig
 from garfast.networks.weights import save_weights
-from garfast.train.augment import cover, develop, normal, uniform, warp
+from garfast.train.augment import cover, develop
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.views import mix_colours, random_change
 
 KIND = "normals"
 HELD_OUT = 512
@@ -90,16 +91,12 @@ class ViewSampler:
     def training(self, rng: torch.Generator, count: int, size: int) -> Views:
         """Views of random portraits with every augmentation."""
         rows = torch.randint(HELD_OUT, len(self._known), (count,), generator=rng).numpy()
-        full = self.portraits.size
         images, normals = self.portraits.take(rows).float().div_(255), self._remembered(rows)
-        mirrored = torch.rand(count, generator=rng) < 0.5
-        angle = torch.deg2rad(normal(rng, (count,), 8.0))
-        zoom = (0.04 + normal(rng, (count,), 0.08)).exp()
-        shift = normal(rng, (count, 2), 0.03 * full)
-        images, normals = turn_views(images, normals, angle, zoom, shift, mirrored, size)
+        change = random_change(rng, count)
+        images, normals = change.pictures(images, size), change.normals(normals, size)
         pool = self.portraits.take(rows).roll(1, 0)
         images = cover(rng, images, pool, 0.2)
-        images = _hue(rng, develop(rng, images, jpeg=0.1))
+        images = mix_colours(rng, develop(rng, images, jpeg=0.1))
         return _views(images, normals)
 
     def held_out(self, rows: np.ndarray, size: int) -> Views:
@@ -124,48 +121,6 @@ class ViewSampler:
             self._maps[new] = (normals * 127).round().to(torch.int8)
             self._known[new] = True
         return self._maps[rows].float().div_(127)
-
-
-def turn_views(
-    images: Tensor, normals: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor, mirrored: Tensor, size: int
-) -> tuple[Tensor, Tensor]:
-    """Resample pictures and their normal maps about the middle, and turn the normals as the picture turns.
-
-    Args:
-        images: [B, 3, S, S].
-        normals: [B, 3, S, S].
-        angle: [B] radians, by which what is seen turns clockwise.
-        zoom: [B], above 1 enlarges.
-        shift: [B, 2] pixels of the input, x right and y down, by which the middle moves away.
-        mirrored: [B] bool, flip left and right before turning.
-        size: side of the result, pixels.
-
-    Returns:
-        Pictures and normals at ``size``; the normals are blended between pixels, and so no longer of unit length.
-    """
-    side = images.shape[-1]
-    sign = torch.where(mirrored, -1.0, 1.0)
-    cos, sin = angle.cos(), angle.sin()
-    # Window to picture: turn back, flip, enlarge.
-    linear = torch.stack([torch.stack([sign * cos, sign * sin], -1), torch.stack([-sin, cos], -1)], 1)
-    matrix = torch.cat([linear * (side / 2 / zoom)[:, None, None], side / 2 + shift[..., None]], 2)
-    if size < side:
-        small = max(size, side * 3 // 4) if size > side // 2 else size
-        images = functional.interpolate(images, size=(small, small), mode="area")
-        images = warp(images, matrix * (small / side), size)
-    else:
-        images = warp(images, matrix, size)
-    normals = warp(normals, matrix, size)
-    # The picture's y points down, the normals' up: a clockwise turn of the picture.
-    x, y, z = (sign[:, None, None] * normals[:, 0]), normals[:, 1], normals[:, 2]
-    cos, sin = cos[:, None, None], sin[:, None, None]
-    return images, torch.stack([cos * x + sin * y, cos * y - sin * x, z], 1)
-
-
-def _hue(rng: torch.Generator, images: Tensor) -> Tensor:
-    """Mix the channels a little: other skins, lamps and films."""
-    mix = torch.eye(3) + uniform(rng, (len(images), 3, 3), -0.08, 0.08)
-    return torch.einsum("bij,bjhw->bihw", mix, images).clamp(0, 1)
 
 
 def _views(images: Tensor, normals: Tensor) -> Views:

@@ -17,7 +17,7 @@ def _run(*arguments: object):
 def test_help_names_every_training():
     result = _run("--help")
     assert result.exit_code == 0
-    for name in ("renders", "landmarks", "faces", "portraits", "normals"):
+    for name in ("renders", "landmarks", "faces", "portraits", "normals", "identity"):
         assert name in result.output
 
 
@@ -42,16 +42,25 @@ def test_a_short_run_writes_weights_logs_and_settings(kind, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-def test_the_normal_estimator_trains_on_portraits(tmp_path, monkeypatch):
-    from garfast.train import normals, portraits
+@pytest.mark.parametrize(
+    ("kind", "more", "files", "column"),
+    [
+        ("normals", [], ["normals"], "degrees"),
+        ("identity", ["--size", 32, "--embedding", 8], ["identity", "perceptual"], "auc"),
+    ],
+)
+def test_trainings_on_portraits(kind, more, files, column, tmp_path, monkeypatch):
+    from garfast.train import identity, normals, portraits
 
-    monkeypatch.setattr(normals, "HELD_OUT", 4)
-    monkeypatch.setattr(portraits, "Portraits", lambda folder: FakePortraits(12, 32))
+    for module in (identity, normals):
+        monkeypatch.setattr(module, "HELD_OUT", 4)
+    monkeypatch.setattr(portraits, "Portraits", lambda folder: FakePortraits(16, 32))
     out = tmp_path / "run"
-    result = _run("normals", "--portraits", tmp_path, "-o", out, "--steps", 1, "--batch", 2)
+    result = _run(kind, "--portraits", tmp_path, "-o", out, "--steps", 1, "--batch", 4, *more)
     assert result.exit_code == 0, result.output
-    load_weights(out / "normals.safetensors", kind="normals")
-    assert "degrees" in (out / "evaluation.csv").read_text()
+    for name in files:
+        load_weights(out / f"{name}.safetensors", kind=name)
+    assert column in (out / "evaluation.csv").read_text()
 
 
 def test_renders_that_are_missing_are_said_to_be(tmp_path):

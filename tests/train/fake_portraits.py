@@ -6,6 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from garfast.morphable import Pose
+from garfast.train.portraits import Geometry
+from tests.tiny_face import make_tiny_model
+
 
 class FakePortraits:
     """Four pictures of each person, whose ellipsoid has a form and a colour of its own; the light is each picture's."""
@@ -16,6 +20,8 @@ class FakePortraits:
         people = -(-count // 4)
         self._radii = torch.from_numpy(rng.uniform(0.45, 0.75, (people, 2))).float()
         self._colour = torch.from_numpy(rng.uniform(0.3, 0.9, (people, 3))).float()
+        self._model = make_tiny_model()
+        self._shape = torch.from_numpy(rng.normal(0, 1, (people, self._model.num_shape))).float()
         self._middle = torch.from_numpy(rng.uniform(-0.15, 0.15, (count, 2))).float()
         self._light = torch.nn.functional.normalize(
             torch.from_numpy(rng.normal([0, 0, 1.5], 0.7, (count, 3))).float(), dim=1
@@ -23,6 +29,15 @@ class FakePortraits:
 
     def person(self, rows: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(rows) // 4)
+
+    def geometry(self, rows: np.ndarray) -> list[Geometry]:
+        """Every face straight before the camera: only its shape says who it is."""
+        index = torch.as_tensor(np.asarray(rows))
+        count = len(index)
+        exp, pose = torch.zeros(count, self._model.num_exp), Pose(torch.zeros(count, 3), torch.zeros(count, 3))
+        camera = torch.tensor([0.01, 0.01, 0, 0]).expand(count, -1)
+        shape = self._shape[index // 4]
+        return [Geometry(torch.arange(count), self._model, shape, exp, pose, camera, "orthographic")]
 
     def landmarks(self, rows: np.ndarray) -> Tensor:
         index = torch.as_tensor(np.asarray(rows))

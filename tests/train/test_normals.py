@@ -19,7 +19,6 @@ from garfast.train.normals import (
     ViewSampler,
     evaluate_normals,
     normal_loss,
-    turn_views,
 )
 from tests.train.fake_portraits import FakePortraits
 
@@ -31,42 +30,6 @@ NARROW = NormalEstimatorConfig(widths=(8, 8, 8), depth=1)
 def portraits(monkeypatch) -> FakePortraits:
     monkeypatch.setattr(module, "HELD_OUT", 8)
     return FakePortraits(40)
-
-
-def _sphere(x: float, y: float, size: int = 64) -> torch.Tensor:
-    """Normals of a sphere of radius 0.4 about (x, y) in -1..1, y up; [1, 3, S, S]."""
-    axis = (torch.arange(size) + 0.5) / size * 2 - 1
-    nx, ny = (axis[None] - x).expand(size, -1) / 0.4, (-axis[:, None] - y).expand(-1, size) / 0.4
-    nz = (1 - nx**2 - ny**2).clamp_min(0).sqrt()
-    return torch.stack([nx, ny, nz])[None] * (nz > 0)
-
-
-@pytest.mark.parametrize(("angle", "mirrored"), [(0.0, True), (0.5, False), (-0.4, True)])
-def test_normals_turn_with_the_picture(angle, mirrored):
-    before = _sphere(0.3, 0.2)
-    x, y = (-0.3 if mirrored else 0.3), 0.2
-    # Clockwise on the screen, which is the negative sense where y points up.
-    cos, sin = math.cos(angle), math.sin(angle)
-    expected = _sphere(cos * x + sin * y, cos * y - sin * x)
-    one, none = torch.ones(1), torch.zeros(1, 2)
-    images, turned = turn_views(before, before, torch.tensor([angle]), one, none, torch.tensor([mirrored]), 64)
-    inside = (expected[:, 2:] > 0.4).expand_as(expected)
-    assert (turned - expected)[inside].abs().mean() < 0.01
-    # The picture goes the same way, its values untouched: where the sphere's z was, it is now.
-    assert (images[:, 2] - expected[:, 2])[expected[:, 2] > 0.4].abs().mean() < 0.01
-
-
-def test_views_shrink_and_shift_together():
-    before = _sphere(0.0, 0.0, 128)
-    images, normals = turn_views(
-        before, before, torch.zeros(1), torch.tensor([1.25]), torch.tensor([[12.8, 0.0]]), torch.tensor([False]), 64
-    )
-    assert images.shape == normals.shape == (1, 3, 64, 64)
-    column = (normals[0, 2].amax(0) > 0.5).float()
-    middle = float((column * torch.arange(64)).sum() / column.sum()) + 0.5
-    # The window's middle moved 12.8 of 128 pixels right: the sphere lies 0.2 * 1.25 of half the window to the left.
-    assert middle == pytest.approx(32 * (1 - 0.25), abs=0.6)
-    assert (images - normals).abs().mean() < 0.02
 
 
 def test_loss_of_known_estimates():
