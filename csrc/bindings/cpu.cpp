@@ -73,6 +73,7 @@ PYBIND11_MODULE(_cpu, m) {
   m.attr("openmp") = false;
 #endif
   m.attr("compiler") = __VERSION__;
+  bind_conv_planes(m);
   bind_modulated_conv2d(m);
   bind_antialias_normals(m);
   bind_noise_bias_act(m);

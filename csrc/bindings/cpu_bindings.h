@@ -7,6 +7,7 @@ namespace garfast {
 
 namespace py = pybind11;
 
+void bind_conv_planes(py::module_& m);
 void bind_modulated_conv2d(py::module_& m);
 void bind_antialias_normals(py::module_& m);
 void bind_noise_bias_act(py::module_& m);

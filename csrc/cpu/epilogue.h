@@ -94,5 +94,21 @@ inline void epilogue_row(const A* x, const A* scale, const A* shift, RowTerms<A>
     y[i] = activate(x[i] * (row.scale * scale[i]) + (row.shift + shift[i]), alpha, gain, clamp);
 }
 
+// One line of `width` pixels of one channel of a contiguous result: f, where wanted, and its epilogue y, where wanted.
+template <typename S, typename A = accumulate_t<S>>
+inline void finish_line(const EpilogueShape& s, const EpilogueTerms<S>& t, LaneTerms<A>& lane, int64_t plane,
+                        int64_t line, int64_t width, const A* f, A* scratch, S* y, S* kept) {
+  const int64_t sample = plane / s.channels, channel = plane % s.channels, pixel = line * width;
+  const int64_t offset = plane * s.pixels + pixel;
+  if (kept) narrow_row(f, kept + offset, width);
+  if (!y) return;
+  lane.load(s, t, sample, pixel, width);
+  const A *scale, *shift;
+  lane.at_row(s, t, sample, channel, pixel, width, &scale, &shift);
+  A* to = write_row(y + offset, scratch);
+  epilogue_row(f, scale, shift, row_terms(s, t, sample, channel), t, to, width);
+  finish_row(to, y + offset, width);
+}
+
 }  // namespace GARFAST_ISA
 }  // namespace garfast

@@ -28,22 +28,6 @@ void finish_pixels(const BlurEpilogueParams<S>& p, LaneTerms<accumulate_t<S>>& l
   }
 }
 
-// One line of one channel: part of a row of the epilogue.
-template <typename S>
-void finish_line(const BlurEpilogueParams<S>& p, LaneTerms<accumulate_t<S>>& lane, int64_t plane, int64_t line,
-                 const accumulate_t<S>* f, accumulate_t<S>* scratch) {
-  using A = accumulate_t<S>;
-  const int64_t width = p.blur.out_width, sample = plane / p.shape.channels, channel = plane % p.shape.channels;
-  const int64_t pixel = line * width, offset = plane * p.shape.pixels + pixel;
-  lane.load(p.shape, p.terms, sample, pixel, width);
-  const A *scale, *shift;
-  lane.at_row(p.shape, p.terms, sample, channel, pixel, width, &scale, &shift);
-  A* y = write_row(p.y + offset, scratch);
-  epilogue_row(f, scale, shift, row_terms(p.shape, p.terms, sample, channel), p.terms, y, width);
-  finish_row(y, p.y + offset, width);
-  if (p.blur.y) narrow_row(f, p.blur.y + offset, width);
-}
-
 template <typename S>
 void run(const BlurEpilogueParams<S>& p) {
   using A = accumulate_t<S>;
@@ -64,7 +48,7 @@ void run(const BlurEpilogueParams<S>& p) {
       if (p.shape.channels_last)
         finish_pixels(p, lane, outer, line, first, n, f.data(), scratch.data());
       else
-        finish_line(p, lane, outer, line, f.data(), scratch.data());
+        finish_line(p.shape, p.terms, lane, outer, line, b.out_width, f.data(), scratch.data(), p.y, b.y);
     }
   }
 }

@@ -1,6 +1,7 @@
 """The registered operator behind modulated_conv2d: the library's convolution between fused passes, and its autograd.
 
-On CUDA the forward may be one tensor-core kernel instead, see _conv_mma and _conv_choice.
+On CUDA the forward may be one tensor-core kernel instead, see _conv_mma and _conv_choice; on the CPU convolution and
+first derivative are matrix products in float32, see _conv_planes.
 
 f = convolution of x * style with the shared weight, blurred after up-sampling;  y = epilogue of f, see noise_bias_act.
 """
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from garfast.ops import _conv_choice, _conv_mma, _dispatch, _epilogue, noise_bias_act, upfirdn2d
+from garfast.ops import _conv_choice, _conv_mma, _conv_planes, _dispatch, _epilogue, noise_bias_act, upfirdn2d
 
 # From this many input pixels on, the CPU library's transposed convolution gains more from channels_last (5 to 20 % at
 # 64x64 and above) than rearranging image and weight costs; its plain convolution does not.
@@ -38,13 +39,51 @@ def blur_padding(taps: Tensor, size: int) -> list[int]:
     return [before, after, before, after]
 
 
+torch.library.define("garfast::squared_norms", "(Tensor weight) -> Tensor norms", tags=(torch.Tag.pt2_compliant_tag,))
+
+
+@torch.library.impl("garfast::squared_norms", "cpu")
+def _squared_norms(weight: Tensor) -> Tensor:
+    outputs, inputs, height, width = weight.shape
+    norms = weight.new_empty(outputs, inputs, dtype=_dispatch.accumulator(weight.dtype))
+    function = f"squared_norms_{_dispatch.dtype_suffix(weight.dtype)}"
+    _dispatch.call_native("cpu", function, weight, weight.contiguous(), norms, outputs * inputs, height * width)
+    return norms
+
+
+@torch.library.register_fake("garfast::squared_norms")
+def _fake_squared_norms(weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape[:2], dtype=_dispatch.accumulator(weight.dtype))
+
+
+def _squared_norms_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _squared_norms_backward(ctx: Any, grad: Tensor) -> Tensor:
+    (weight,) = ctx.saved_tensors
+    return (weight * (2 * grad)[:, :, None, None]).to(weight.dtype)
+
+
+torch.library.register_autograd("garfast::squared_norms", _squared_norms_backward, setup_context=_squared_norms_context)
+
+
+def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
+    """Sum of the squared taps [O, I] of ``weight``, in ``exact``; on the CPU in one pass without a temporary."""
+    if impl == "cpu" and _dispatch.accumulator(weight.dtype) == exact:
+        norms: Tensor = torch.ops.garfast.squared_norms(weight)
+        return norms
+    return weight.to(exact).square().sum((2, 3))
+
+
 def layout_of(x: Tensor, weight: Tensor, taps: Tensor | None, impl: str) -> torch.memory_format:
     """The memory format that a backend computes in."""
     last = torch.channels_last
     if _dispatch.memory_format(x) == last or _dispatch.memory_format(weight) == last:
         return last
     if impl == "cpu":
-        faster = taps is not None and x.shape[0] * x.shape[2] * x.shape[3] >= _CPU_CHANNELS_LAST_PIXELS
+        large = x.shape[0] * x.shape[2] * x.shape[3] >= _CPU_CHANNELS_LAST_PIXELS
+        faster = taps is not None and large and bool(_conv_planes.why_not(x, weight))
     else:
         faster = x.dtype in (torch.float16, torch.bfloat16)
     return last if faster else torch.contiguous_format
@@ -112,6 +151,22 @@ def _forward(
         _conv_mma.forward(x, weight, style, taps, terms, activation, f if keep else None, y)
         return y, f
 
+    def planes() -> tuple[Tensor, Tensor]:
+        inputs = x.contiguous(), weight.contiguous(), style.contiguous()
+        y = _empty(x, weight, taps, impl)
+        f = torch.empty_like(y) if keep else x.new_empty(0)
+        kept = f if keep else None
+        if taps is not None:
+            z = _conv_planes.convolve_transposed(*inputs)
+            _blur_epilogue(z, taps, 3, terms, activation, kept, y, impl)
+        elif not _conv_planes.convolve(*inputs, terms, activation, kept, y):
+            if keep:
+                f.copy_(y)
+            noise_bias_act.run_forward(y, terms, activation, y, impl)
+        return y, f
+
+    if impl == "cpu" and not _conv_planes.why_not(x, weight):
+        return planes()
     if impl != "cuda" or _conv_mma.why_not(x, weight, taps):
         return library()
     paths = {"mma": mma, "library": library}
@@ -206,17 +261,23 @@ def _convolution_backward(
         adjoint = upfirdn2d.adjoint_padding((length, length), 1, 1, blur_padding(taps, size), z_size, g.shape[2:])
         g = torch.ops.garfast.upfirdn2d(g, taps, 1, 1, adjoint, True, 4.0, impl)
     grad_x = grad_weight = grad_style = None
+    grad_modulated: Any = None
+    # These have no derivative of their own; where one may be asked for the library's convolutions serve.
+    if impl == "cpu" and not _conv_planes.why_not(x, weight) and not torch.is_grad_enabled():
+        grad_modulated, grad_weight = torch.ops.garfast.conv_planes_gradients(
+            g, x, weight, style, taps is not None, needs_x or needs_style, needs_weight
+        )
+    elif (needs_x or needs_style) and taps is None:
+        grad_modulated = F.conv_transpose2d(g, weight, padding=size // 2)
+    elif needs_x or needs_style:
+        grad_modulated = F.conv2d(g, weight.transpose(0, 1), stride=2)
     if needs_x or needs_style:
-        if taps is None:
-            grad_modulated = F.conv_transpose2d(g, weight, padding=size // 2)
-        else:
-            grad_modulated = F.conv2d(g, weight.transpose(0, 1), stride=2)
         # y = x s and its derivatives; its own result is not read, since the slope of 'linear' is 1 everywhere.
         grad_x, grad_style, *_ = torch.ops.garfast.noise_bias_act_backward(
             *(grad_modulated, grad_modulated.detach(), x if needs_style else None, style, None, None, None, False),
             *(*_LINEAR, [needs_x, needs_style, *[False] * 5], impl),
         )
-    if needs_weight:
+    if needs_weight and grad_weight is None:
         modulated = modulate(x.contiguous(memory_format=layout), style, impl)
         if taps is None:
             stride, padding = 1, size // 2
@@ -233,7 +294,7 @@ def _convolution_backward(
         )  # fmt: skip
         if taps is not None:
             grad_weight = grad_weight.transpose(0, 1)
-    return [grad_x if needs_x else None, grad_weight, grad_style if needs_style else None]
+    return [grad_x if needs_x else None, grad_weight if needs_weight else None, grad_style if needs_style else None]
 
 
 torch.library.register_autograd("garfast::modulated_conv2d", _autograd, setup_context=_setup_context)

@@ -97,7 +97,7 @@ def modulated_conv2d(
             return modulated_conv2d_reference(x, weight, style, terms, act, demodulate, taps)
         d = None
         if demodulate:
-            d = torch.rsqrt(style.square() @ weight.to(exact).square().sum((2, 3)).T + _EPS)
+            d = torch.rsqrt(style.square() @ _modulated_conv2d.squared_norms(weight, exact, backend).T + _EPS)
         # What the gradients of d and of the scale map will need.
         keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (d, terms.scale_map))
         y, _ = torch.ops.garfast.modulated_conv2d(x, weight.to(x.dtype), style, d, *terms, taps, *act, keep, backend)
@@ -120,15 +120,15 @@ def modulated_conv2d_reference(
     k = style[:, None, :, None, None] * weight.to(exact)
     if demodulate:
         k = k * torch.rsqrt(k.square().sum((2, 3, 4), keepdim=True) + _EPS)
+    # By way of one dimension: the strides of a single pixel may be anything, and PyTorch's gradient then fails on some.
+    grouped = x.to(exact).reshape(-1).view(1, batch * inputs, height, width)
     if batch * height * width * outputs == 0:
         up = 1 if taps is None else 2
         f = (x.sum() + k.sum()) * x.new_zeros(batch, outputs, height * up, width * up)
     elif taps is None:
-        grouped = x.to(exact).reshape(1, batch * inputs, height, width)
         f = F.conv2d(grouped, k.reshape(-1, inputs, size, size), padding=size // 2, groups=batch)
         f = f.view(batch, outputs, height, width)
     else:
-        grouped = x.to(exact).reshape(1, batch * inputs, height, width)
         transposed = k.transpose(1, 2).reshape(batch * inputs, outputs, size, size)
         f = F.conv_transpose2d(grouped, transposed, stride=2, groups=batch)
         f = f.view(batch, outputs, *f.shape[2:])

@@ -305,6 +305,12 @@ def test_any_shape(batch, inputs, outputs, height, width, size, up, demodulate, 
         torch.testing.assert_close(grad.double() / magnitude, want / magnitude, rtol=0, atol=2e-4)
 
 
+def test_reference_takes_a_single_pixel_in_channels_last():
+    mine = leaves(arguments(2, 2, 1, 1, 1, layout=torch.channels_last))
+    grads = torch.autograd.grad(run(mine, impl="reference").sum(), list(mine.values()))
+    assert all(grad.isfinite().all() for grad in grads)
+
+
 @pytest.mark.parametrize("up", [1, 2])
 def test_autocast_runs_in_its_dtype_and_demodulates_in_float32(impl, device, up):
     a = arguments(up=up, device=device)
