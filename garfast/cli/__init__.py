@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("garfast.cli.fit", "Fit 3D faces to photographs."),
     "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
+    "align": ("garfast.cli.align", "Put photographs on the renderer's landmark template."),
     "synth": ("garfast.cli.synth", "Write synthetic photographs of faces with known geometry."),
     "eval": ("garfast.cli.eval", "Measure fits, detectors and renderers."),
     "doctor": ("garfast.cli.doctor", "Report what is installed, what can run, and what to do about the rest."),
