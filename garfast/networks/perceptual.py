@@ -112,6 +112,11 @@ class PerceptualNet(nn.Module):
         for k, width in enumerate(widths):
             self.register_buffer(f"channel_weights_{k}", torch.ones(width))
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PerceptualNet:
+        """The network, untrained, from the configuration that its weight file has."""
+        return cls(PerceptualConfig.from_dict(config))
+
     @property
     def channel_weights(self) -> list[Tensor]:
         return [self.get_buffer(f"channel_weights_{k}") for k in range(len(self._buffers))]
@@ -175,7 +180,7 @@ def load_perceptual(path: str | os.PathLike[str], *, lpips: str | os.PathLike[st
     """
     if Path(path).suffix == ".safetensors":
         config, state = load_weights(path, kind="perceptual")
-        network = PerceptualNet(PerceptualConfig.from_dict(config))
+        network = PerceptualNet.from_config(config)
         fill_network(network, state, path)
         return network
     network = PerceptualNet(PerceptualConfig(backbone="vgg16"))

@@ -27,12 +27,10 @@ from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
-from garfast.train.portraits import Geometry
+from garfast.train.portraits import HELD_OUT, Geometry
 from garfast.train.views import mix_colours, random_change
 
 KIND = "identity"
-HELD_OUT = 512
-"""Portraits, from the first, that are never trained on: whole people."""
 _FORM_UNIT = 4.0
 """Millimetres that the form head counts as 1: about the spread of a landmark over people."""
 _PLACE_UNIT = 0.06

@@ -17,11 +17,10 @@ from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.portraits import HELD_OUT
 from garfast.train.views import mix_colours, random_change
 
 KIND = "normals"
-HELD_OUT = 512
-"""Portraits, from the first, that are never trained on: whole people, since the pictures of one are neighbours."""
 SIZES = (64, 96, 128)
 """Sides of the pictures, pixels, that one training makes the network fit for."""
 

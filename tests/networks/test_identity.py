@@ -5,6 +5,7 @@ import torch
 
 from garfast.errors import ArgumentError, WeightsFileError
 from garfast.networks.identity import ForeignIdentity, IdentityConfig, IdentityNet, fit_size, load_identity
+from garfast.networks.renderer import load_network
 from garfast.networks.weights import save_weights
 
 SMALL = IdentityConfig(size=32, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), embedding=12)
@@ -37,6 +38,7 @@ def test_weights_come_back(tmp_path):
     again = load_identity(tmp_path / "f.safetensors")
     image = torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(again(image), network(image))
+    torch.testing.assert_close(load_network(tmp_path / "f.safetensors", "identity")(image), network(image))
     with pytest.raises(WeightsFileError, match="there is no weight file"):
         load_identity(tmp_path / "none.safetensors")
 

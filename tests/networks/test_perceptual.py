@@ -5,6 +5,7 @@ import torch
 
 from garfast.errors import ArgumentError, WeightsFileError
 from garfast.networks.perceptual import PerceptualConfig, PerceptualNet, Vgg16Features, load_perceptual
+from garfast.networks.renderer import load_network
 from garfast.networks.weights import save_weights
 
 SMALL = PerceptualConfig(size=32, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1))
@@ -57,6 +58,7 @@ def test_own_weights_come_back(tmp_path):
     save_weights(tmp_path / "p.safetensors", network, kind="perceptual", config=SMALL.to_dict(), half=False)
     a, b = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
     torch.testing.assert_close(load_perceptual(tmp_path / "p.safetensors").distance(a, b), network.distance(a, b))
+    torch.testing.assert_close(load_network(tmp_path / "p.safetensors", "perceptual")(a, b), network(a, b))
 
 
 @pytest.fixture(scope="module")

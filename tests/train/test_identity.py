@@ -122,6 +122,6 @@ def test_one_batch_can_be_learnt(portraits):
 
 def test_portraits_that_do_not_do_are_refused():
     with pytest.raises(TrainingError, match="8 pixels a side: at least 64"):
-        IdentityTask(IdentityTraining(), FakePortraits(800, 8))
+        IdentityTask(IdentityTraining(), FakePortraits(1300, 8))
     with pytest.raises(TrainingError, match="show 4 people beside"):
-        IdentityTask(IdentityTraining(size=16), FakePortraits(528, 16))
+        IdentityTask(IdentityTraining(size=16), FakePortraits(1040, 16))

@@ -91,5 +91,5 @@ def test_training_resumes_bit_by_bit(portraits, tmp_path):
 
 
 def test_too_few_portraits_are_refused():
-    with pytest.raises(TrainingError, match="more than 544 are needed"):
-        NormalTask(NormalTraining(), FakePortraits(540, 8))
+    with pytest.raises(TrainingError, match="more than 1056 are needed"):
+        NormalTask(NormalTraining(), FakePortraits(1050, 8))
