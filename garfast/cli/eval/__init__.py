@@ -9,6 +9,7 @@ from garfast.cli.lazy import LazyGroup
 COMMANDS: dict[str, tuple[str, str]] = {
     "geometry": ("garfast.cli.eval.geometry", "Fit synthetic faces and measure their geometry in mm."),
     "nme": ("garfast.cli.eval.nme", "Landmark errors on photographs with true landmarks (AFLW2000-3D)."),
+    "florence": ("garfast.cli.eval.florence", "Faces from video frames against 3D scans (Florence)."),
 }
 
 
