@@ -274,23 +274,21 @@ def _stay_outside(a: Assembly, d: np.ndarray) -> np.ndarray:
 
 
 def _jaw_pieces(a: Assembly, name: str, d: np.ndarray) -> np.ndarray:
-    """Teeth and tongue keep their form and their place in each other: they move as a whole."""
+    """Teeth and tongue keep their form: they move as a whole with their jaw, but the rows of teeth stay edge to edge."""
     if name == "size":
         return d
-    pieces = [a.is_piece(piece) for piece in ("teeth_upper", "teeth_lower", "tongue")]
-    if name == "face_height":
-        shift = np.mean([d[mine].mean(axis=0) for mine in pieces[:2]], axis=0)
-    else:
-        skin = a.is_piece("skin")
-        gums = [
-            d[np.argsort(np.linalg.norm(a.vertices - np.asarray(at), axis=1) + 1e3 * ~skin)[:40]].mean(axis=0)
-            for at in ((0.0, -36.0, 96.0), (0.0, -74.0, 92.0))
-        ]
-        shift = 0.6 * np.mean(gums, axis=0)
-        shift[0] = np.mean(gums, axis=0)[0] if name.startswith("asymmetry") else 0.0
+    upper, lower = a.is_piece("teeth_upper"), a.is_piece("teeth_lower", "tongue")
+    skin = a.is_piece("skin")
+    shifts = []
+    for mine, at in ((upper, (0.0, -36.0, 96.0)), (lower, (0.0, -74.0, 92.0))):
+        nearest = np.argsort(np.linalg.norm(a.vertices - np.asarray(at), axis=1) + 1e3 * ~skin)[:40]
+        shift = d[mine].mean(axis=0) if name == "face_height" else 0.6 * d[nearest].mean(axis=0)
+        shift[0] = d[nearest, 0].mean() if name.startswith("asymmetry") else 0.0
+        shifts.append(shift)
     out = d.copy()
-    for mine in pieces:
+    for mine, shift in zip((upper, lower), shifts, strict=True):
         out[mine] = shift
+        out[mine, 1] = 0.5 * (shifts[0][1] + shifts[1][1])
     return out
 
 

@@ -149,7 +149,7 @@ def teeth(name: str, base: int, columns: int = 49) -> Piece:
     top = name == "teeth_upper"
     widths = (8.4, 6.6, 7.6, 7.0, 6.8, 9.6) if top else (5.4, 5.9, 6.8, 7.0, 7.1, 10.5)
     gum, edge = (GUM_UPPER, EDGE_UPPER) if top else (GUM_LOWER, EDGE_LOWER)
-    front = 97.0 if top else 95.2
+    front = 96.6 if top else 92.6
     x_fine = np.linspace(0.0, 26.0, 400)
     z_fine = front - 0.034 * x_fine**2 - 0.00002 * x_fine**4
     arc_fine = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x_fine), np.diff(z_fine)))])
@@ -198,7 +198,7 @@ def tongue(base: int, columns: int = 9, length: int = 12) -> Piece:
     taper = np.sqrt(np.clip(1 - (1 - np.clip(w / 0.45, 0, 1)) ** 2, 0, 1)) * 0.96 + 0.04
     x = 13.5 * np.sin(a) * taper
     y = -64.5 + 6.0 * np.cos(a) * taper - 0.8 * np.exp(-((x / 2.0) ** 2)) * taper
-    z = 85.5 - 30.0 * w
+    z = 83.0 - 28.0 * w
     points = np.stack([x, y, z], -1).reshape(-1, 3)
     points[:length, 0] = 0.0
     index = base + np.arange(columns * length).reshape(columns, length)
