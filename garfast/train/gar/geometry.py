@@ -133,19 +133,18 @@ class GeometrySampler:
         return align_landmarks(pixels, self.size).camera(camera, pose)
 
 
-def landmark_boxes(groups: Sequence[Geometry], batch: int) -> Tensor:
-    """Boxes around the projected landmarks of all faces: [B, 4] (x0, y0, x1, y1), the picture spans 0..1, y down."""
-    boxes: Tensor | None = None
+def landmark_places(groups: Sequence[Geometry], batch: int) -> Tensor:
+    """Projected landmarks of all faces: [B, 68, 2], x right and y down, the picture spans -1..1."""
+    places: Tensor | None = None
     for group in groups:
         points = group.model.landmarks(group.vertices())
         flat = points[..., :2] / -points[..., 2:] if group.projection == "pinhole" else points[..., :2]
-        ndc = flat * group.camera[:, None, :2] + group.camera[:, None, 2:]
-        fractions = (ndc * ndc.new_tensor([1.0, -1.0]) + 1) / 2
-        if boxes is None:
-            boxes = fractions.new_zeros(batch, 4)
-        boxes = boxes.index_copy(0, group.rows, torch.cat([fractions.amin(1), fractions.amax(1)], 1))
-    assert boxes is not None
-    return boxes
+        ndc = (flat * group.camera[:, None, :2] + group.camera[:, None, 2:]) * flat.new_tensor([1.0, -1.0])
+        if places is None:
+            places = ndc.new_zeros(batch, *ndc.shape[1:])
+        places = places.index_copy(0, group.rows, ndc)
+    assert places is not None
+    return places
 
 
 def depth_maps(groups: Sequence[Geometry], batch: int, resolutions: Sequence[int]) -> list[Tensor]:

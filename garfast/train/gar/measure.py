@@ -34,8 +34,9 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
     """Figures of the averaged weights.
 
     Returns:
-        ``normal_error``: degrees between N's view of G's pictures and their geometry. ``landmark_spread``: distance
-        between landmarks of pictures with one geometry and two codes, percent of the landmark box's size.
+        ``normal_error``: degrees between N's view of G's pictures and their geometry. ``landmark_error``: distance
+        of the landmarks seen in them from the geometry's own, and ``landmark_spread`` between those seen with one
+        geometry and two codes, both in percent of the landmark box's size.
         ``same_identity`` and ``other_identity``: cosines between pictures with one code and shape, and with two codes.
         ``contrast``: standard deviation over codes, so that a collapse shows. ``reconstruction``: mean absolute
         difference of held-out photographs and their pictures with V's codes. What a missing network would measure
@@ -56,10 +57,11 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
         seen = functional.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
         figures["normal_error"] = float(angular_error(teachers.normals(seen).normals, scene.normals))
     if teachers.landmarks is not None:
-        points = task.landmark_points(image, scene.boxes).view(2 * PERSONS, 2, 68, 2)
-        box = (scene.boxes[::2, 2:] - scene.boxes[::2, :2]).prod(1).sqrt() * 2
-        distance = (points[:, 0] - points[:, 1]).norm(dim=-1).mean(1)
-        figures["landmark_spread"] = float(100 * (distance / box).mean())
+        points = task.landmark_points(image, scene.landmarks)
+        box = (scene.landmarks.amax(1) - scene.landmarks.amin(1)).prod(1, keepdim=True).sqrt()
+        figures["landmark_error"] = float(100 * ((points - scene.landmarks).norm(dim=-1) / box).mean())
+        pairs = (points / box[..., None]).view(2 * PERSONS, 2, 68, 2)
+        figures["landmark_spread"] = float(100 * (pairs[:, 0] - pairs[:, 1]).norm(dim=-1).mean())
     if teachers.identity is not None:
         found = functional.normalize(teachers.identity(image).float(), dim=1).view(PERSONS, 2, 2, -1)
         figures["same_identity"] = float((found[:, 0] * found[:, 1]).sum(-1).mean())

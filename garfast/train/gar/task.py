@@ -24,7 +24,7 @@ from garfast.networks.landmark_net import LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.renderer import Renderer, save_renderer
 from garfast.train.gar.augment import AdaController, augment
-from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_boxes, parameters
+from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_places, parameters
 from garfast.train.gar.losses import (
     PathLength,
     discriminator_adversarial,
@@ -81,7 +81,7 @@ class Scene:
     condition: list[Tensor] | None  # maps of G's resolutions, coarse to fine
     params: Tensor | None  # [B, P] for condition='params'
     normals: Tensor  # [B, 3, r, r] at the estimator's size
-    boxes: Tensor  # [B, 4] landmark boxes, fractions of the picture
+    landmarks: Tensor  # [B, 68, 2] where the landmarks are, the picture spans -1..1, y down
 
     def repeat(self, times: int) -> Scene:
         """Every geometry ``times`` times in a row."""
@@ -93,7 +93,7 @@ class Scene:
             None if self.condition is None else [rows(level) for level in self.condition],
             None if self.params is None else rows(self.params),
             rows(self.normals),
-            rows(self.boxes),
+            rows(self.landmarks),
         )
 
 
@@ -242,7 +242,7 @@ class GarTask:
                     normal_consistency(teachers.normals(seen).normals.float(), scene.normals),
                 )
             if weights.landmark > 0 and teachers.landmarks is not None:
-                points = self.landmark_points(image, scene.boxes).view(2 * persons, 2, -1, 2)
+                points = self.landmark_points(image, scene.landmarks).view(2 * persons, 2, -1, 2)
                 losses["landmark"] = (weights.landmark, landmark_consistency(points[:, 0], points[:, 1]))
             if weights.identity > 0 and teachers.identity is not None:
                 codes = teachers.identity(image).float().view(persons, 2, 2, -1)
@@ -343,7 +343,7 @@ class GarTask:
             condition = [by_size[r] for r in config.resolutions]
         else:
             condition = depth_maps(groups, batch, config.resolutions)
-        return Scene(condition, params, by_size[seen], landmark_boxes(groups, batch))
+        return Scene(condition, params, by_size[seen], landmark_places(groups, batch))
 
     def _styles(self, scene: Scene, persons: int, z: Tensor | None = None, mixed: bool | None = None) -> Tensor:
         """w of every picture [4 * persons, L, D]: two codes a person, each for both of the person's geometries."""
@@ -368,18 +368,18 @@ class GarTask:
     def _render(self, scene: Scene, w: Tensor) -> Any:
         return self.generator(scene.condition, w=w)
 
-    def landmark_points(self, image: Tensor, boxes: Tensor) -> Tensor:
+    def landmark_points(self, image: Tensor, around: Tensor) -> Tensor:
         """Landmarks [B, 68, 2] that the landmark network sees in pictures, the picture spans -1..1.
 
         Args:
             image: [B, 3, S, S] in -1..1.
-            boxes: [B, 4] landmark boxes, fractions of the picture.
+            around: [B, 68, 2] where the landmarks should be: the network looks at a crop around their box.
         """
         network = self.teachers.landmarks
         assert network is not None
         size = self.settings.landmark_size
-        centre = boxes[:, :2] + boxes[:, 2:] - 1
-        side = _CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
+        low, high = around.amin(1), around.amax(1)
+        centre, side = (low + high) / 2, _CROP / 2 * (high - low).amax(1)
         zero = torch.zeros_like(side)
         theta = torch.stack([side, zero, centre[:, 0], zero, side, centre[:, 1]], 1).view(-1, 2, 3)
         grid = functional.affine_grid(theta, [len(image), 3, size, size], align_corners=False)

@@ -7,7 +7,7 @@ import torch
 
 from garfast.errors import ArgumentError
 from garfast.landmarks.alignment import TEMPLATE
-from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, landmark_boxes, parameters
+from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, landmark_places, parameters
 from garfast.train.portraits import normal_maps
 from tests.tiny_face import make_tiny_model
 
@@ -37,13 +37,11 @@ def test_rows_cover_the_batch_and_variants_share_the_shape(sampler):
 
 def test_faces_lie_on_the_template(sampler):
     groups = sampler.sample([7], 4)
-    boxes = landmark_boxes(groups, 8)
-    template = torch.tensor(TEMPLATE)
-    wanted = torch.cat([template.amin(0), template.amax(0)])
-    assert (boxes - wanted).abs().max() < 0.25
+    places = landmark_places(groups, 8)
+    assert (places - (2 * torch.tensor(TEMPLATE) - 1)).norm(dim=-1).mean() < 0.25
     coarse, fine = normal_maps(groups, 8, [4, 64])
     assert coarse.shape == (8, 3, 4, 4)
-    centre = ((boxes[:, :2] + boxes[:, 2:]) * 32).long()
+    centre = ((places.mean(1) + 1) * 32).long()
     assert torch.all(fine[torch.arange(8), 2, centre[:, 1], centre[:, 0]] > 0)
 
 
