@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from garfast.io.images import write_image
 from garfast.morphable import MorphableModel
 from garfast.networks.discriminator import Discriminator
 from garfast.networks.generator import Generator
+from garfast.networks.identity import IdentityNet
 from garfast.networks.inverter import Inverter
 from garfast.networks.landmark_net import LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
+from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer, save_renderer
 from garfast.train.gar.augment import AdaController, augment
 from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_places, parameters
@@ -39,10 +41,6 @@ from garfast.train.gar.losses import (
 from garfast.train.gar.presets import GarTraining
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
-
-if TYPE_CHECKING:
-    from garfast.networks.identity import IdentityNet
-    from garfast.networks.perceptual import PerceptualNet
 
 _CROP = 1.4
 """Side of the landmark network's crop over the longer side of the landmarks' box, as in its training."""
