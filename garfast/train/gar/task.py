@@ -325,7 +325,7 @@ class GarTask:
     def scene(self, groups: Sequence[Geometry], batch: int) -> Scene:
         """Rasterise a batch of geometries for G and N."""
         config, device = self.settings.generator, self.device
-        groups = [_to(group, device) for group in groups]
+        groups = [group.to(device) for group in groups]
         seen = min(self.settings.normals_size, config.size)
         sizes = sorted({*config.resolutions, seen})
         levels = normal_maps(groups, batch, sizes)
@@ -465,16 +465,3 @@ def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
-
-
-def _to(group: Geometry, device: torch.device) -> Geometry:
-    if group.camera.device == device:
-        return group
-    return group._replace(
-        rows=group.rows.to(device),
-        model=group.model.to(device),
-        shape=group.shape.to(device),
-        exp=group.exp.to(device),
-        pose=group.pose.to(device),
-        camera=group.camera.to(device),
-    )
