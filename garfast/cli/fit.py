@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 from garfast.errors import GarfastError, ImageFileError
 
 if TYPE_CHECKING:
+    from garfast.fit.refine_config import RefineConfig
     from garfast.fit.result import FitResult
 
 EXAMPLE_OUTPUT = "fit-output"
@@ -32,6 +34,17 @@ EXAMPLE_OUTPUT = "fit-output"
 @click.option("--model", metavar="NAME|PATH", help="Face model; see `garfast model list`. Default: the default model.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--projection", type=click.Choice(["orthographic", "pinhole"]), default="orthographic", show_default=True)
+@click.option(
+    "--stages",
+    type=click.Choice(["landmarks", "inversion", "full"]),
+    help="How far to go: the landmark fit alone; with the renderer's style and noise; all of it. Default: full where "
+    "there are weights of a renderer, else landmarks.",
+)
+@click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
+@click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default or best.")
+@click.option("--config", metavar="FILE", help="Settings of the full fit from a TOML file; see --show-config.")
+@click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
+@click.option("--batch", default=1, show_default=True, help="Faces fitted together; more need more memory.")
 @click.option("--overwrite", is_flag=True, help="Fit again what is done already.")
 @click.option("--example", is_flag=True, help="Fit a photograph of an astronaut that scikit-image ships.")
 def command(
@@ -42,6 +55,12 @@ def command(
     model: str | None,
     device: str,
     projection: str,
+    stages: str | None,
+    weights: str | None,
+    preset: str | None,
+    config: str | None,
+    show_config: bool,
+    batch: int,
     overwrite: bool,
     example: bool,
 ) -> None:
@@ -49,15 +68,28 @@ def command(
 
     Each face gets a folder of its own in the output folder: mesh.glb (metres), mesh.obj with .mtl and .png
     (millimetres), normals.png, overlay.png, sheet.png, report.html (opens offline; the mesh can be turned) and
-    params.json (coefficients, pose, camera, landmarks).
+    params.json (coefficients, pose, camera, landmarks); with a renderer, latent.safetensors (style and noise) as well.
 
     A photograph that was fitted before is skipped; one that fails does not stop the others, and makes the exit code 1.
+
+    The full fit first finds the face from its landmarks, then style and noise by inverting the renderer, and then
+    descends in stages on shape, expression, pose, style and noise together. It is kept only where the face's normals
+    lie nearer to those seen in the photograph and the landmarks are met about as well; else the landmark fit stays.
+
+    Several processes share the photographs: torchrun --nproc-per-node 2 -m garfast fit FOLDER -o OUT.
     """
     from tqdm import tqdm
 
     from garfast.fit.batch import find_images, fit_images
     from garfast.fit.pipeline import Fitter
+    from garfast.fit.sharing import sharing
 
+    refinement = _settings(preset, config)
+    if show_config:
+        from garfast.fit.refine_file import config_text
+
+        click.echo(config_text(refinement), nl=False)
+        return
     if example:
         if images:
             raise click.UsageError("--example brings its own photograph: leave out the images.")
@@ -71,18 +103,41 @@ def command(
     if output is None:
         raise click.UsageError("say where to write: -o FOLDER.")
 
-    def make_fitter() -> Fitter:
-        return Fitter(landmarks=landmarks, model=model, device=device, projection=projection)
+    def tell(line: str) -> None:
+        tqdm.write(line)
+        sys.stdout.flush()  # before what goes to stderr
 
-    report = fit_images(
-        photographs,
-        Path(output),
-        make_fitter,
-        face=int(face) if face.isdecimal() else face,
-        overwrite=overwrite,
-        tell=lambda line: tqdm.write(line),
-        done=lambda result, folder: tqdm.write(_summary(result, folder, brief=len(photographs) > 1)),
-    )
+    with sharing() as share:
+        own_gpu = share is not None and device == "auto" and _several_gpus()
+
+        def make_fitter() -> Fitter:
+            return Fitter(
+                landmarks=landmarks,
+                model=model,
+                device=f"cuda:{share.local_rank}" if share is not None and own_gpu else device,
+                projection=projection,
+                stages=stages,
+                weights=weights,
+                refinement=refinement,
+            )
+
+        report = fit_images(
+            photographs,
+            Path(output),
+            make_fitter,
+            face=int(face) if face.isdecimal() else face,
+            overwrite=overwrite,
+            batch=batch,
+            progress=share is None,
+            tell=tell,
+            done=lambda result, folder: tell(_summary(result, folder, brief=len(photographs) > 1)),
+            share=share,
+        )
+        if share is not None:
+            reports = share.gather(report)
+            if reports is None:
+                return
+            report = reports[0].merged(reports[1:])
     if len(photographs) > 1:
         click.echo(f"{len(report.written)} faces fitted, {len(report.skipped)} photographs skipped as done.")
     if report.failed:
@@ -93,6 +148,23 @@ def command(
         for image, sentence in report.failed:
             click.echo(f"  {image}: {sentence}", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _settings(preset: str | None, config: str | None) -> RefineConfig:
+    from garfast.fit import refine_config
+    from garfast.fit.refine_file import load_config
+
+    if config is None:
+        return refine_config.preset(preset or "default")
+    if preset is not None:
+        raise click.UsageError("--config and --preset exclude each other: a file may name its preset.")
+    return load_config(config)
+
+
+def _several_gpus() -> bool:
+    import torch
+
+    return torch.cuda.device_count() > 1
 
 
 def _example_photograph() -> Path:
@@ -113,21 +185,28 @@ def _example_landmarks(landmarks: str) -> str:
 
 
 def _summary(result: FitResult, folder: Path, *, brief: bool) -> str:
+    from garfast.fit.output import refinement_fact
+
     name = result.source.name if result.source is not None else "photograph"
     if result.face_count > 1:
         name += f", face {result.face_index} of {result.face_count}"
     residual = f"{result.mean_residual:.2f} px ({100 * result.nme:.2f} % of the face)"
     doubt = "" if result.converged else "; the fit did not converge, check the overlay"
+    warning = None if result.appearance is None else result.appearance.warning
     if brief:
-        return f"{name}: residual {residual}, {result.seconds:.1f} s -> {folder}{doubt}"
+        return f"{name}: residual {residual}, {result.seconds:.1f} s -> {folder}{doubt}" + (
+            f". {warning}" if warning else ""
+        )
     yaw, pitch, roll = (round(angle) + 0 for angle in result.angles)
     backends = ", ".join(sorted(set(result.backends.values())))
+    refinement = refinement_fact(result)
     return "\n".join(
         [
             f"{name}: {result.image.shape[1]} x {result.image.shape[0]} pixels",
             f"  landmarks  from {result.detector}",
             f"  model      {result.model.name} ({result.model.num_vertices} vertices), on {result.device} ({backends})",
             f"  residual   {residual}{doubt}",
+            *([f"  refinement {refinement}"] if refinement else []),
             f"  head       yaw {yaw}°, pitch {pitch}°, roll {roll}°",
             f"  time       {result.seconds:.2f} s "
             f"({', '.join(f'{stage.name} {stage.seconds:.2f}' for stage in result.stages)})",

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from garfast.errors import GarfastError, ImageFileError, OutputError, ParametersFileError
+from garfast.errors import ArgumentError, GarfastError, ImageFileError, OutputError, ParametersFileError
 from garfast.fit.output import save_result
-from garfast.fit.pipeline import Fitter, file_digest
+from garfast.fit.pipeline import Fitter, Job, file_digest
 from garfast.fit.result import FitResult
+from garfast.fit.sharing import Share
 from garfast.io.images import IMAGE_SUFFIXES, read_image
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
 from garfast.landmarks import select_faces
@@ -33,6 +34,15 @@ class BatchReport:
     written: list[tuple[Path, Path]] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+    def merged(self, others: Iterable[BatchReport]) -> BatchReport:
+        """This report and others as one."""
+        every = [self, *others]
+        return BatchReport(
+            [entry for report in every for entry in report.written],
+            [entry for report in every for entry in report.skipped],
+            [entry for report in every for entry in report.failed],
+        )
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -94,9 +104,11 @@ def fit_images(
     *,
     face: int | str = "all",
     overwrite: bool = False,
+    batch: int = 1,
     progress: bool = True,
     tell: Callable[[str], None] = print,
     done: Callable[[FitResult, Path], None] | None = None,
+    share: Share | None = None,
 ) -> BatchReport:
     """Fit photographs into folders of ``output``; a failure of one does not stop the others.
 
@@ -107,12 +119,14 @@ def fit_images(
         make_fitter: makes the `Fitter`; called only if there is something to do.
         face: 'all', 'largest' or a number from 1, the largest.
         overwrite: fit again, and replace what earlier fits wrote.
+        batch: faces that are fitted together; more are faster on a GPU and need more memory.
         progress: whether to show a bar when there are several photographs and a terminal to show it on.
         tell: prints one line, on what is skipped, and with several photographs on what failed.
         done: called with each result and its folder after writing.
+        share: this process's share of the photographs, where several share the work.
 
     Raises:
-        ArgumentError: ``face`` is no such thing.
+        ArgumentError: ``face`` is no such thing, or ``batch`` is not positive.
         OutputError: ``output`` is a file.
         GarfastError: whatever making the fitter raises, such as an unknown model.
     """
@@ -121,6 +135,8 @@ def fit_images(
     select_faces(range(1, MOST_FACES + 1), face)  # says what is wrong before any work is done
     if output.exists() and not output.is_dir():
         raise OutputError(f"the output {output} is a file: choose a folder")
+    if batch < 1:
+        raise ArgumentError(f"a batch has at least one face, not {batch}")
     report = BatchReport()
 
     def fail(image: Path, error: GarfastError) -> None:
@@ -129,7 +145,8 @@ def fit_images(
             tell(f"{image}: {error}")
 
     todo = []
-    for image, name in zip(images, output_names(images), strict=True):
+    mine = list(zip(images, output_names(images), strict=True))
+    for image, name in mine if share is None else mine[share.rank :: share.count]:
         try:
             if not overwrite and _is_done(image, output / name, face):
                 report.skipped.append(image)
@@ -141,6 +158,28 @@ def fit_images(
     if not todo:
         return report
     ready = make_fitter()
+    for note in ready.notes:
+        tell(note)
+    waiting: list[tuple[Job, Path]] = []
+
+    def flush() -> None:
+        """Fit the faces that wait, and write them."""
+        if not waiting:
+            return
+        outcomes = _together(ready, [job for job, _ in waiting])
+        for (job, target), outcome in zip(waiting, outcomes, strict=True):
+            assert job.source is not None
+            try:
+                if isinstance(outcome, GarfastError):
+                    raise outcome
+                save_result(outcome, target, overwrite=overwrite)
+                report.written.append((job.source, target))
+                if done is not None:
+                    done(outcome, target)
+            except GarfastError as error:
+                fail(job.source, error)
+        waiting.clear()
+
     for image, folder in tqdm(todo, unit="photo", disable=None if progress and len(todo) > 1 else True):
         try:
             photo = read_image(image)
@@ -149,17 +188,30 @@ def fit_images(
                 target = face_folder(folder, index)
                 if not overwrite and _earlier_fit(image, target) is not None:
                     continue
-                result = ready.fit(photo, detections[index - 1], source=image, index=index, count=len(detections))
-                save_result(result, target, overwrite=overwrite)
-                report.written.append((image, target))
-                if done is not None:
-                    done(result, target)
+                waiting.append((Job(photo, detections[index - 1], image, index, len(detections)), target))
+                if len(waiting) == batch:
+                    flush()
         except GarfastError as error:
             fail(image, error)
         except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
-            what = f"{type(error).__name__} ({str(error).partition(chr(10))[0]})"
-            fail(image, GarfastError(f"an unexpected {what}: please report it"))
+            fail(image, _unexpected(error))
+    flush()
     return report
+
+
+def _together(fitter: Fitter, jobs: list[Job]) -> list[FitResult | GarfastError]:
+    """Fit faces together; what makes all of them fail is the failure of each."""
+    try:
+        return fitter.fit_many(jobs)
+    except GarfastError as error:
+        return [error] * len(jobs)
+    except Exception as error:  # as above
+        return [_unexpected(error)] * len(jobs)
+
+
+def _unexpected(error: Exception) -> GarfastError:
+    what = f"{type(error).__name__} ({str(error).partition(chr(10))[0]})"
+    return GarfastError(f"an unexpected {what}: please report it")
 
 
 def _is_done(image: Path, folder: Path, face: int | str) -> bool:

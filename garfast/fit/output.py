@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 from garfast.errors import OutputError
+from garfast.fit.latent import FILE_NAME as LATENT_FILE
+from garfast.fit.latent import save_latent
 from garfast.fit.pictures import normals_picture, overlay_picture, sheet_picture
 from garfast.fit.result import FitResult
 from garfast.io.atomic import atomic_folder
@@ -30,6 +32,8 @@ OUTPUT_FILES = (
 
 def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write `OUTPUT_FILES` into ``folder``, which appears with all of them or not at all.
+
+    Where a renderer took part, its latent goes there as well (`garfast.fit.latent`).
 
     Args:
         overwrite: whether to replace a folder that an earlier fit wrote. A folder with other files in it is never
@@ -63,8 +67,20 @@ def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite:
             pictures={"photograph, landmarks, mesh, normals, texture and turned views": sheet},
             links=[name for name in OUTPUT_FILES if name != REPORT_FILE],
         )
+        if result.appearance is not None:
+            save_latent(staging / LATENT_FILE, result.appearance.latent)
         save_parameters(staging / FILE_NAME, result.parameters())
     return target
+
+
+def refinement_fact(result: FitResult) -> str:
+    """What became of the refinement, in words; empty where there was no renderer."""
+    if result.appearance is None:
+        return ""
+    refinement = result.appearance.refinement
+    if refinement is None:
+        return "none: inversion only"
+    return f"{'kept' if refinement['kept'] else 'not kept'}: {refinement['reason']}"
 
 
 def report_facts(result: FitResult) -> dict[str, str]:
@@ -83,6 +99,7 @@ def report_facts(result: FitResult) -> dict[str, str]:
         "Head": f"yaw {yaw}°, pitch {pitch}°, roll {roll}°",
         "Mesh": f"{size[0]} × {size[1]} × {size[2]} mm",
         "Expression": expression or "neutral",
+        "Refinement": refinement_fact(result),
         "Camera": result.camera.projection,
         "Stages": ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in result.stages),
         "Computed on": f"{result.device} ({', '.join(f'{op}: {impl}' for op, impl in result.backends.items())})",

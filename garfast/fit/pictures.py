@@ -77,10 +77,12 @@ def overlay_picture(result: FitResult) -> np.ndarray:
 
 @torch.no_grad()
 def sheet_picture(result: FitResult) -> np.ndarray:
-    """Photograph, landmarks, overlay, normals and texture in the photograph's view; below, turned views of the mesh."""
+    """Photograph, landmarks, overlay, normals and texture in the photograph's view; then what the renderer saw and
+    drew, where there is one; below, turned views of the mesh."""
     from PIL import Image, ImageDraw
 
-    columns, rows = len(YAWS), 3
+    renderer_row = _renderer_row(result)
+    columns, rows = len(YAWS), 4 if renderer_row else 3
     width = 2 * _MARGIN + columns * _TILE + (columns - 1) * _GAP
     height = _MARGIN + _HEADER + rows * (_TILE + _LABEL) + (rows - 1) * _GAP + _MARGIN // 2
     sheet = Image.new("RGB", (width, height), _PAPER)
@@ -92,11 +94,13 @@ def sheet_picture(result: FitResult) -> np.ndarray:
     labels = ("photograph", "landmarks: found (blue), fitted (red)", "fitted mesh", "normals", "texture")
     turned = [f"{abs(yaw):.0f}° {'left' if yaw < 0 else 'right'}" if yaw else "front" for yaw in YAWS]
     clay_views, texture_views = _turntable(result)
-    table = (
+    table = [
         list(zip(labels, _photo_row(result), strict=True)),
         list(zip((f"shape, {t}" for t in turned), clay_views, strict=True)),
         list(zip((f"texture, {t}" for t in turned), texture_views, strict=True)),
-    )
+    ]
+    if renderer_row:
+        table.insert(1, renderer_row)
     for row, tiles in enumerate(table):
         for column, (label, tile) in enumerate(tiles):
             x = _MARGIN + column * (_TILE + _GAP)
@@ -104,6 +108,29 @@ def sheet_picture(result: FitResult) -> np.ndarray:
             sheet.paste(tile, (x, y))
             draw.text((x, y + _TILE + 6), label, font=_font(17), fill=_SOFT_INK)
     return np.array(sheet)
+
+
+def _renderer_row(result: FitResult) -> list[tuple[str, Image]]:
+    """What the renderer saw and drew, by label; empty where there was none."""
+    from PIL import Image
+
+    appearance = result.appearance
+    if appearance is None:
+        return []
+    refined = appearance.refinement is not None
+    tiles = [
+        ("photograph, aligned", appearance.photo),
+        ("normals seen in it", appearance.normals_estimated),
+        ("normals of the mesh", appearance.normals_fitted),
+        ("rendered by G after the inversion", appearance.inverted),
+        ("rendered by G, refined", appearance.render if refined else None),
+    ]
+    size = (_TILE, _TILE)
+    return [
+        (label, Image.fromarray(tile).resize(size, Image.Resampling.BICUBIC))
+        for label, tile in tiles
+        if tile is not None
+    ]
 
 
 def _photo_row(result: FitResult) -> list[Image]:

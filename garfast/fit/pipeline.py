@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 
-from garfast.errors import ArgumentError, LandmarkError
+from garfast.errors import ArgumentError, GarfastError, LandmarkError, WeightsFileError
+from garfast.fit.appearance import appearance_of
 from garfast.fit.result import FitResult
-from garfast.fit.stages import FitState, Stage, geometry_stage, known, landmark_stage, run_stages, texture_stage
+from garfast.fit.stages import FitState, Stage, geometry_stage, known, landmark_stage, run_many, texture_stage
 from garfast.fit.texture import TEXTURE_SIZE, unwrap
 from garfast.io.images import as_image
 from garfast.landmarks import Detection, select_faces
@@ -22,6 +24,12 @@ from garfast.ops import vertex_normals
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from garfast.fit.refine_config import RefineConfig
+    from garfast.networks.renderer import Renderer
+
+STAGES = ("landmarks", "inversion", "full")
+"""How far a fit goes: equation 12 alone; with the inverter's style and noise, the geometry as it was; equation 10."""
 
 
 def fit(
@@ -32,7 +40,9 @@ def fit(
     model: str | os.PathLike[str] | MorphableModel | None = None,
     device: str | torch.device = "auto",
     projection: str = "orthographic",
-    stages: Sequence[Stage] | None = None,
+    stages: str | Sequence[Stage] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    refinement: str | RefineConfig = "default",
 ) -> FitResult:
     """Fit one face of a photograph.
 
@@ -45,12 +55,23 @@ def fit(
         model: a model, its name or its path; the default model where None.
         device: 'auto' (a GPU where there is one), 'cpu', 'cuda' ...
         projection: 'orthographic' (scaled) or 'pinhole'.
-        stages: what to run instead of `default_stages`.
+        stages: 'landmarks', 'inversion' or 'full' (see `STAGES`); None is full where there are weights of a renderer,
+            else landmarks. Or stages of your own.
+        weights: folder with the renderer's networks; None for those that come with the package.
+        refinement: settings of the full fit, or the name of a preset: 'fast', 'default' or 'best'.
 
     Raises:
-        ImageFileError, ModelFileError, NoFaceError, LandmarkError, ArgumentError: one sentence each.
+        ImageFileError, ModelFileError, NoFaceError, LandmarkError, WeightsFileError, ArgumentError: one sentence each.
     """
-    fitter = Fitter(landmarks=landmarks, model=model, device=device, projection=projection, stages=stages)
+    fitter = Fitter(
+        landmarks=landmarks,
+        model=model,
+        device=device,
+        projection=projection,
+        stages=stages,
+        weights=weights,
+        refinement=refinement,
+    )
     photo = as_image(image)
     source = Path(image) if isinstance(image, (str, os.PathLike)) else None
     detections = fitter.detect(photo, source)
@@ -67,10 +88,20 @@ def fit_faces(
     model: str | os.PathLike[str] | MorphableModel | None = None,
     device: str | torch.device = "auto",
     projection: str = "orthographic",
-    stages: Sequence[Stage] | None = None,
+    stages: str | Sequence[Stage] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    refinement: str | RefineConfig = "default",
 ) -> list[FitResult]:
     """Fit every face of a photograph, the largest first; arguments and errors are those of `fit`."""
-    fitter = Fitter(landmarks=landmarks, model=model, device=device, projection=projection, stages=stages)
+    fitter = Fitter(
+        landmarks=landmarks,
+        model=model,
+        device=device,
+        projection=projection,
+        stages=stages,
+        weights=weights,
+        refinement=refinement,
+    )
     photo = as_image(image)
     source = Path(image) if isinstance(image, (str, os.PathLike)) else None
     detections = fitter.detect(photo, source)
@@ -80,13 +111,41 @@ def fit_faces(
     ]
 
 
-def default_stages(projection: str = "orthographic", texture_size: int = TEXTURE_SIZE) -> tuple[Stage, ...]:
-    """Landmarks, geometry, texture. A refinement belongs between the first two."""
-    return landmark_stage(projection), geometry_stage(), texture_stage(texture_size)
+def default_stages(
+    projection: str = "orthographic",
+    texture_size: int = TEXTURE_SIZE,
+    *,
+    renderer: Renderer | None = None,
+    refinement: RefineConfig | None = None,
+) -> tuple[Stage, ...]:
+    """Landmarks, inversion (with a renderer), refinement (with settings for it as well), geometry, texture."""
+    between: tuple[Stage, ...] = ()
+    if renderer is not None:
+        from garfast.fit.refinement_stages import inversion_stage, refinement_stage
+
+        between = (inversion_stage(renderer),)
+        if refinement is not None:
+            between = (*between, refinement_stage(renderer, refinement))
+    return landmark_stage(projection), *between, geometry_stage(), texture_stage(texture_size)
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One detected face of one photograph."""
+
+    photo: np.ndarray
+    detection: Detection
+    source: Path | None = None
+    index: int = 1
+    count: int = 1
 
 
 class Fitter:
-    """Model, device and detector of many fits, loaded once. Arguments and errors are those of `fit`."""
+    """Model, networks, device and detector of many fits, loaded once. Arguments and errors are those of `fit`.
+
+    Attributes:
+        notes: what a user should know about how photographs will be fitted, in sentences.
+    """
 
     def __init__(
         self,
@@ -95,7 +154,9 @@ class Fitter:
         model: str | os.PathLike[str] | MorphableModel | None = None,
         device: str | torch.device = "auto",
         projection: str = "orthographic",
-        stages: Sequence[Stage] | None = None,
+        stages: str | Sequence[Stage] | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        refinement: str | RefineConfig = "default",
     ) -> None:
         if projection not in ("orthographic", "pinhole"):
             raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', not {projection!r}")
@@ -103,7 +164,10 @@ class Fitter:
         loaded = model if isinstance(model, MorphableModel) else load_model(model)
         self.model = loaded.to(self.device)
         self.landmarks = landmarks
-        self.stages = tuple(default_stages(projection) if stages is None else stages)
+        self.notes: list[str] = []
+        if stages is None or isinstance(stages, str):
+            stages = self._named_stages(stages, projection, weights, refinement)
+        self.stages = tuple(stages)
         self._model_on_cpu = loaded.to("cpu")
 
     def detect(self, photo: np.ndarray, source: Path | None = None) -> list[Detection]:
@@ -118,8 +182,52 @@ class Fitter:
         self, photo: np.ndarray, detection: Detection, *, source: Path | None = None, index: int = 1, count: int = 1
     ) -> FitResult:
         """Fit one detected face, number ``index`` of ``count``, of a photograph uint8 [H,W,3]."""
-        state = run_stages(FitState(image=photo, detection=detection, model=self.model), self.stages)
-        return self._result(state, source, index, count)
+        (outcome,) = self.fit_many([Job(photo, detection, source, index, count)])
+        if isinstance(outcome, GarfastError):
+            raise outcome
+        return outcome
+
+    def fit_many(self, jobs: Sequence[Job]) -> list[FitResult | GarfastError]:
+        """Fit several faces together; the result of each, or why it failed.
+
+        Raises:
+            GarfastError: there is not enough memory for so many at once.
+        """
+        states = [FitState(image=job.photo, detection=job.detection, model=self.model) for job in jobs]
+        outcomes = run_many(states, self.stages)
+        return [
+            outcome if isinstance(outcome, GarfastError) else self._result(outcome, job.source, job.index, job.count)
+            for outcome, job in zip(outcomes, jobs, strict=True)
+        ]
+
+    def _named_stages(
+        self,
+        name: str | None,
+        projection: str,
+        weights: str | os.PathLike[str] | None,
+        refinement: str | RefineConfig,
+    ) -> tuple[Stage, ...]:
+        """The stages of 'landmarks', 'inversion' or 'full'; None is full where there are weights, else landmarks."""
+        from garfast.fit.refine_config import preset
+
+        if name is not None and name not in STAGES:
+            raise ArgumentError(f"stages must be one of {', '.join(STAGES)}, not {name!r}")
+        settings = preset(refinement) if isinstance(refinement, str) else refinement
+        if name == "landmarks":
+            return default_stages(projection)
+        if weights is None and not shipped_present():
+            missing = (
+                "there are no renderer weights in this installation: train some (see `garfast train --help`) and "
+                "name their folder with --weights"
+            )
+            if name is not None:
+                raise WeightsFileError(f"--stages {name} needs a renderer, but {missing}")
+            self.notes.append(f"Fitting landmarks only: {missing}.")
+            return default_stages(projection)
+        from garfast.networks.renderer import load_renderer
+
+        renderer = load_renderer(weights, device=self.device)
+        return default_stages(projection, renderer=renderer, refinement=None if name == "inversion" else settings)
 
     def _result(self, state: FitState, source: Path | None, index: int, count: int) -> FitResult:
         model = self._model_on_cpu
@@ -154,9 +262,17 @@ class Fitter:
             normals=known(state.normals, "normals"),
             mask=known(state.mask, "mask"),
             stages=tuple(state.records),
+            appearance=None if state.aligned is None else appearance_of(state.aligned),
             device=str(self.device),
             backends=_backends(self.device),
         )
+
+
+def shipped_present() -> bool:
+    """Whether weights of a renderer came with the package."""
+    from garfast.networks.renderer import SHIPPED
+
+    return (SHIPPED / "generator.safetensors").is_file()
 
 
 def file_digest(path: Path) -> str:

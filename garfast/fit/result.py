@@ -20,6 +20,8 @@ from garfast.morphable import Camera, MorphableModel, Pose
 if TYPE_CHECKING:
     import trimesh
 
+    from garfast.fit.appearance import Appearance
+
 
 @dataclass(frozen=True)
 class StageRecord:
@@ -73,6 +75,7 @@ class FitResult:
         stages: what ran, in order.
         device: that computed it, such as 'cpu'.
         backends: implementation of each operator by name.
+        appearance: the renderer's part of the fit; None where only the landmarks were fitted.
     """
 
     image: np.ndarray
@@ -102,6 +105,7 @@ class FitResult:
     stages: tuple[StageRecord, ...]
     device: str
     backends: dict[str, str]
+    appearance: Appearance | None = None
 
     @property
     def landmarks(self) -> np.ndarray:
@@ -197,12 +201,25 @@ class FitResult:
                 "opencv": self.opencv_matrix,
                 "opengl": self.opengl_matrix,
                 "fit": {"mean_residual": self.mean_residual, "nme": self.nme, "converged": self.converged},
+                "renderer": self._renderer(),
                 "stages": [{"name": s.name, "seconds": s.seconds, "losses": s.losses} for s in self.stages],
                 "device": self.device,
                 "backends": self.backends,
                 "versions": _versions(),
             },
         )
+
+    def _renderer(self) -> dict[str, Any] | None:
+        """Which renderer, how its pictures lie in the photograph, and whether the refinement was kept."""
+        if self.appearance is None:
+            return None
+        latent = self.appearance.latent
+        return {
+            "weights": latent.renderer,
+            "size": latent.alignment.size,
+            "alignment": latent.alignment.matrix[0],
+            "refinement": self.appearance.refinement,
+        }
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
         """Write meshes, pictures, report and ``params.json`` into a folder that appears whole or not at all.

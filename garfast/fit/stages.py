@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from garfast.errors import ArgumentError
+from garfast.errors import ArgumentError, GarfastError
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, rasterize_crop
 from garfast.fit.result import StageRecord
 from garfast.fit.texture import TEXTURE_SIZE, sample_texture
 from garfast.landmarks import Detection
 from garfast.morphable import Camera, MorphableModel, Pose
+
+if TYPE_CHECKING:
+    from garfast.fit.refinement_stages import AlignedFace
 
 
 @dataclass(eq=False)
@@ -40,6 +43,7 @@ class FitState:
         vertices: [1,V,3] model space, mm; vertices_camera: [1,V,3] camera space, mm.
         normals: [h,w,3] float32 and mask [h,w] bool, the normal map in the photograph's view.
         texture: uint8 [T,T,3].
+        aligned: the face as the renderer sees it, where there is one.
         records: of the stages that ran.
     """
 
@@ -58,15 +62,46 @@ class FitState:
     normals: np.ndarray | None = None
     mask: np.ndarray | None = None
     texture: np.ndarray | None = None
+    aligned: AlignedFace | None = None
     records: list[StageRecord] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a fit: a name for reports, and a function that changes the state and returns its losses by name."""
+    """One step of a fit: a name for reports, and a function that changes states and returns their losses by name.
+
+    Attributes:
+        name: of the stage.
+        run: works on one face.
+        batched: works on several faces at once, instead of ``run``.
+    """
 
     name: str
-    run: Callable[[FitState], dict[str, Any]]
+    run: Callable[[FitState], dict[str, Any]] | None = None
+    batched: Callable[[Sequence[FitState]], list[dict[str, Any]]] | None = None
+
+    def apply(self, states: Sequence[FitState]) -> list[dict[str, Any] | GarfastError]:
+        """Change states; the losses of each, or why it failed. Times are shared out evenly."""
+        results: list[dict[str, Any] | GarfastError] = []
+        start = time.perf_counter()
+        if self.batched is not None:
+            results += self.batched(states)
+            share = (time.perf_counter() - start) / max(len(states), 1)
+            for state, losses in zip(states, results, strict=True):
+                assert isinstance(losses, dict)
+                state.records.append(StageRecord(self.name, round(share, 4), losses))
+            return results
+        assert self.run is not None
+        for state in states:
+            start = time.perf_counter()
+            try:
+                losses = self.run(state)
+            except GarfastError as error:
+                results.append(error)
+                continue
+            state.records.append(StageRecord(self.name, round(time.perf_counter() - start, 4), losses))
+            results.append(losses)
+        return results
 
 
 T = TypeVar("T")
@@ -85,11 +120,27 @@ def known(value: T | None, name: str) -> T:
 
 def run_stages(state: FitState, stages: Sequence[Stage]) -> FitState:
     """Run stages in order, noting time and losses of each."""
+    (outcome,) = run_many([state], stages)
+    if isinstance(outcome, GarfastError):
+        raise outcome
+    return outcome
+
+
+def run_many(states: Sequence[FitState], stages: Sequence[Stage]) -> list[FitState | GarfastError]:
+    """Run stages on several faces together; a face that fails in one takes no part in those that follow.
+
+    Returns:
+        The states in order, or the reason why one failed.
+    """
+    outcomes: list[FitState | GarfastError] = list(states)
     for stage in stages:
-        start = time.perf_counter()
-        losses = stage.run(state)
-        state.records.append(StageRecord(stage.name, round(time.perf_counter() - start, 4), losses))
-    return state
+        rows = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, FitState)]
+        if not rows:
+            break
+        for row, result in zip(rows, stage.apply([states[row] for row in rows]), strict=True):
+            if isinstance(result, GarfastError):
+                outcomes[row] = result
+    return outcomes
 
 
 def landmark_stage(projection: str = "orthographic") -> Stage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 
 from garfast.errors import ArgumentError, ImageFileError, NoFaceError, OutputError
 from garfast.fit.batch import BatchReport, find_images, fit_images, output_names
-from garfast.fit.pipeline import Fitter, default_stages
+from garfast.fit.pipeline import Fitter, Job, default_stages
 from garfast.io.images import write_image
 from garfast.io.parameters import load_parameters
 from garfast.landmarks import Detection
@@ -137,14 +137,14 @@ def test_damaged_parameters_are_said_not_replaced(run: Callable[..., BatchReport
 def test_a_fault_of_ours_does_not_stop_the_others(
     run: Callable[..., BatchReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit = Fitter.fit
+    fit_many = Fitter.fit_many
 
-    def fail_on_a(self: Fitter, photo: np.ndarray, *args: object, **options: object) -> object:
-        if photo[0, 0, 0] == 1:
+    def fail_on_a(self: Fitter, jobs: Sequence[Job]) -> object:
+        if jobs[0].photo[0, 0, 0] == 1:
             raise MemoryError("out of memory")
-        return fit(self, photo, *args, **options)
+        return fit_many(self, jobs)
 
-    monkeypatch.setattr(Fitter, "fit", fail_on_a)
+    monkeypatch.setattr(Fitter, "fit_many", fail_on_a)
     report = run("a.png", "b.png")
     assert written(report) == ["b", "b-face2"]
     assert "MemoryError (out of memory)" in report.failed[0][1]

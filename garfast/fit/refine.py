@@ -1,0 +1,181 @@
+"""Equation 10: gradient descent on shape, expression, pose, style and noise of many faces together, with G fixed.
+
+    L_f = |I - G(n(shape, exp, pose), w, noise)| + perceptual + regularisers
+
+`refine` takes and gives `RefineState`s: B faces in aligned pictures. Which parameters move, under which losses, how far
+and how long, is said by the stages of a `RefineConfig`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from garfast.errors import ArgumentError
+from garfast.fit.refine_config import RefineConfig, RefineStage
+from garfast.fit.refine_descent import Descent, captured
+from garfast.fit.refine_losses import renormalise
+from garfast.fit.refine_problem import Problem, Variables, frozen, noise_maps, state_of
+from garfast.fit.refine_state import RefineOutcome, RefineState, RefineTarget, StageOutcome
+from garfast.morphable import MorphableModel
+
+if TYPE_CHECKING:
+    from garfast.networks.renderer import Renderer
+
+ExtraLoss = Callable[[Variables], Tensor]
+"""Another loss of the caller's: from the variables to [B], or to a number for all faces together."""
+
+# Iterations between two looks, from the host, at whether any face still moves.
+_LOOK = 10
+
+
+def refine(
+    model: MorphableModel,
+    renderer: Renderer | None,
+    target: RefineTarget,
+    start: RefineState,
+    config: RefineConfig,
+    *,
+    shared_shape: bool = False,
+    extra: ExtraLoss | None = None,
+    capture: bool | None = None,
+    impl: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> RefineOutcome:
+    """Refine B faces together.
+
+    Args:
+        model: the face model, on the device to compute on.
+        renderer: networks on the same device. Losses that need one which is missing are left out; None leaves the
+            landmarks and the prior, and the normals where ``target`` has them.
+        target: what the photographs say; `garfast.fit.inversion.target_of` makes one.
+        start: where to start, from a landmark fit and the inverter, or from another refinement (warm).
+        config: settings; its stages run one after the other.
+        shared_shape: one identity for all B faces, the mean of the start's where that has several. Its prior counts
+            once, not B times.
+        extra: another loss, added to every stage that moves geometry.
+        capture: whether to run each stage as a CUDA graph; None: on a GPU, yes.
+        impl: implementation of the rasteriser.
+        progress: called with the stage's name, the iteration and the number of iterations.
+
+    Returns:
+        Faces, in the order of ``start``; a face that diverged stays where it was last.
+
+    Raises:
+        ArgumentError: the batches differ in size, or the start lacks what the renderer needs.
+        WeightsFileError: the renderer cannot be fitted (see `check_renderer`).
+    """
+    _check(renderer, target, start, shared_shape)
+    if shared_shape and len(start.shape) > 1:
+        start = _with_one_shape(start)
+    outcomes = []
+    diverged = torch.zeros(start.batch, dtype=torch.bool, device=model.device)
+    with frozen(renderer):
+        problem = Problem(model, renderer, target, start, config, impl)
+        variables = Variables.of(start, config.latent)
+        for stage in config.stages:
+            outcome, failed = _run(problem, variables, stage, extra, capture, progress)
+            diverged |= failed
+            outcomes.append(outcome)
+        return RefineOutcome(state_of(start, variables, config, renderer), tuple(outcomes), diverged)
+
+
+def _run(
+    problem: Problem,
+    variables: Variables,
+    stage: RefineStage,
+    extra: ExtraLoss | None,
+    capture: bool | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> tuple[StageOutcome, Tensor]:
+    """One stage; changes the variables in place."""
+    began = time.perf_counter()
+    faces = problem.start.batch
+    appearance = problem.renderer is not None
+    groups = [name for name in stage.optimise if appearance or name not in ("latent", "noise")]
+    leaves = {name: getattr(variables, name) for name in groups}
+    shared = len(variables.shape) < faces
+
+    def losses() -> dict[str, Tensor]:
+        values = problem.losses(variables, stage.weights)
+        if shared and "prior" in values:
+            values["prior"] = _shared_prior(variables, values["prior"])
+        if extra is not None and {"shape", "exp", "pose", "camera"} & set(groups):
+            values["extra"] = extra(variables).expand(faces)
+        return values
+
+    @torch.no_grad()
+    def bounds() -> None:
+        if "exp" in leaves:
+            lower, upper = problem.model.exp_bounds.unbind(1)
+            variables.exp.copy_(torch.minimum(torch.maximum(variables.exp, lower), upper))
+        if "noise" in leaves:
+            maps = [renormalise(noise).flatten(1) for noise in noise_maps(problem.start, variables)]
+            variables.noise.copy_(torch.cat(maps, 1))
+
+    descent = Descent(leaves, losses, stage, faces, bounds) if leaves else None
+    if descent is None or stage.steps == 0:
+        none = torch.zeros(faces, dtype=torch.int64, device=variables.exp.device)
+        return StageOutcome(stage.name, none, time.perf_counter() - began), none.bool()
+    if not _computes(problem, stage):
+        return StageOutcome(stage.name, descent.steps, time.perf_counter() - began), descent.diverged
+    first: dict[str, Tensor] = {}
+    step: Callable[[], None] = descent.iterate
+    for iteration in range(stage.steps):
+        if iteration == 1 and (capture if capture is not None else variables.exp.is_cuda):
+            step = captured(descent)
+        step()
+        if iteration == 0:
+            first = {name: value.clone() for name, value in descent.values.items()}
+        if progress is not None:
+            progress(stage.name, iteration + 1, stage.steps)
+        if iteration % _LOOK == _LOOK - 1 and not bool(descent.active.any()):
+            break
+    if variables.exp.is_cuda:
+        torch.cuda.synchronize(variables.exp.device)
+    outcome = StageOutcome(stage.name, descent.steps, time.perf_counter() - began, first, dict(descent.values))
+    return outcome, descent.diverged
+
+
+def _computes(problem: Problem, stage: RefineStage) -> bool:
+    """Whether any of the stage's losses can be had: not where they need networks that are missing."""
+    weights, renderer = stage.weights, problem.renderer
+    normals = weights.normals > 0 and problem.target.normals is not None
+    return (
+        weights.landmark > 0
+        or normals
+        or (renderer is not None and (weights.photometric > 0 or weights.perceptual > 0))
+    )
+
+
+def _shared_prior(variables: Variables, prior: Tensor) -> Tensor:
+    """The prior of a shared shape: each face bears its part of it."""
+    shape, exp = variables.shape, variables.exp
+    count = shape.shape[1] + exp.shape[1]
+    return (shape.square().sum() / len(prior) + exp.square().sum(1)) / count
+
+
+def _with_one_shape(start: RefineState) -> RefineState:
+    return replace(start, shape=start.shape.mean(0, keepdim=True))
+
+
+def _check(renderer: Renderer | None, target: RefineTarget, start: RefineState, shared_shape: bool) -> None:
+    batch = start.batch
+    if len(target.image) != batch or len(start.shape) not in (batch, 1):
+        raise ArgumentError(
+            f"refine: the target has {len(target.image)} faces, the start has {batch} expressions and "
+            f"{len(start.shape)} shapes: they must agree"
+        )
+    if len(start.shape) != batch and not shared_shape:
+        raise ArgumentError("refine: one shape for several faces needs shared_shape=True")
+    if start.camera.image_size != tuple(target.image.shape[-2:]):
+        raise ArgumentError(
+            f"refine: the camera is of pictures {start.camera.image_size}, not {tuple(target.image.shape[-2:])}"
+        )
+    if renderer is not None and (start.w is None or start.noise is None):
+        raise ArgumentError("refine: a start for a renderer needs w and noise, see garfast.fit.inversion.invert")

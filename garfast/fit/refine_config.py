@@ -1,0 +1,211 @@
+"""Settings of the refinement (equation 10): its stages, their losses, and when its result is kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from garfast.errors import ArgumentError
+
+GROUPS = ("shape", "exp", "pose", "camera", "latent", "noise")
+"""What a stage can optimise."""
+GEOMETRY = GROUPS[:4]
+LATENTS = ("w", "w+", "z")
+
+
+def _not_negative(owner: Any, names: list[str]) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise ArgumentError(f"{name} must be a finite number that is not negative, not {value}")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses; a loss of weight 0 is switched off and not computed.
+
+    Each loss is a mean, so that weights do not depend on the picture's size.
+
+    Attributes:
+        photometric: Charbonnier distance of the render to the photograph inside the face, after a smooth correction of
+            the render's colours; colours are -1..1.
+        perceptual: squared distance of channel-normalised features of the perceptual network, inside the face.
+        normals: Huber distance of the mesh's normals to those that the estimator sees in the photograph, inside the
+            face.
+        landmark: robust distance of the mesh's landmarks to those detected, in units of ``landmark_noise``.
+        prior: mean square of the shape and expression coefficients (standard deviations).
+        latent: mean square distance of w to the mean style.
+        noise: multi-scale autocorrelation of the noise maps, which keeps the picture's content out of them.
+    """
+
+    photometric: float = 0.0
+    perceptual: float = 0.0
+    normals: float = 0.0
+    landmark: float = 0.0
+    prior: float = 0.0
+    latent: float = 0.0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        _not_negative(self, [f.name for f in fields(self)])
+
+    @property
+    def renders(self) -> bool:
+        """Whether a loss needs the renderer."""
+        return self.photometric > 0 or self.perceptual > 0
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's step in each group: about how far a parameter moves in one iteration.
+
+    Attributes:
+        shape: identity, standard deviations.
+        exp: expression, standard deviations.
+        pose: rotation, radians.
+        camera: scale (relative) and offset (in sides of the aligned picture).
+        latent: w or z.
+        noise: noise maps, whose values have a standard deviation of 1.
+    """
+
+    shape: float = 0.03
+    exp: float = 0.03
+    pose: float = 0.003
+    camera: float = 0.002
+    latent: float = 0.02
+    noise: float = 0.02
+
+    def __post_init__(self) -> None:
+        _not_negative(self, [f.name for f in fields(self)])
+
+
+@dataclass(frozen=True)
+class RefineStage:
+    """One run of gradient descent.
+
+    Attributes:
+        name: for reports.
+        steps: iterations at most.
+        optimise: which of 'shape', 'exp', 'pose', 'camera', 'latent' and 'noise'; the others stay.
+        weights: of the losses.
+        rates: Adam's steps.
+        warmup: part of the steps over which the rates rise from 0.
+        decay: part of the steps, at the end, over which they fall to 0 along a cosine.
+        patience: a face stops after this many iterations without progress.
+        tolerance: what counts as progress: a smoothed loss smaller by this fraction.
+    """
+
+    name: str
+    steps: int
+    optimise: tuple[str, ...] = GROUPS
+    weights: LossWeights = field(default_factory=LossWeights)
+    rates: LearningRates = field(default_factory=LearningRates)
+    warmup: float = 0.1
+    decay: float = 0.5
+    patience: int = 20
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ArgumentError("a stage of the refinement needs a name")
+        unknown = [name for name in self.optimise if name not in GROUPS]
+        if unknown or not self.optimise:
+            raise ArgumentError(
+                f"stage '{self.name}': optimise must name some of {', '.join(GROUPS)}, not {list(self.optimise)}"
+            )
+        _not_negative(self, ["steps", "tolerance"])
+        if self.patience < 1:
+            raise ArgumentError(f"stage '{self.name}': patience must be at least 1, not {self.patience}")
+        if not (0 <= self.warmup <= 1 and 0 <= self.decay <= 1):
+            raise ArgumentError(f"stage '{self.name}': warmup and decay are parts of the steps, from 0 to 1")
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Everything about the refinement.
+
+    Attributes:
+        stages: run one after the other.
+        latent: what stands for the appearance: 'w' (one style for all layers), 'w+' (one for each) or 'z'.
+        colour_order: degree of the polynomials in x and y by which the render's colours are brought to the
+            photograph's before they are compared: 0, 1 or 2; -1 compares them as they are.
+        colour_ridge: how much of the colours' variance that correction needs to explain.
+        occlusion: a pixel whose residual is this many times the mean counts half (hair, hands, glasses); 0 counts all
+            pixels alike.
+        erode: pixels, at 128, by which the face's mask is drawn in from its outline.
+        landmark_noise: the landmarks' error, in sides of the aligned picture, at which the landmark loss turns from
+            quadratic to linear.
+        normal_cutoff: distance of unit normals at which the normal loss turns from quadratic to linear.
+        holdout: part of the picture, in small squares, that no normal or photometric loss sees: on it is judged.
+        max_growth: the mean landmark residual may grow by this fraction of itself...
+        max_growth_nme: ...and by this fraction of the face's size on top of it.
+        min_gain: the held-out disagreement of the normals must fall by this fraction.
+    """
+
+    stages: tuple[RefineStage, ...] = ()
+    latent: str = "w"
+    colour_order: int = 2
+    colour_ridge: float = 0.01
+    occlusion: float = 3.0
+    erode: float = 3.0
+    landmark_noise: float = 0.01
+    normal_cutoff: float = 0.15
+    holdout: float = 0.1
+    max_growth: float = 0.15
+    max_growth_nme: float = 0.004
+    min_gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.latent not in LATENTS:
+            raise ArgumentError(f"latent must be one of {', '.join(LATENTS)}, not {self.latent!r}")
+        if self.colour_order not in (-1, 0, 1, 2):
+            raise ArgumentError(f"colour_order must be -1, 0, 1 or 2, not {self.colour_order}")
+        _not_negative(self, ["colour_ridge", "occlusion", "erode", "max_growth", "max_growth_nme", "min_gain"])
+        for name in ("landmark_noise", "normal_cutoff"):
+            if not getattr(self, name) > 0:
+                raise ArgumentError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.holdout <= 0.5:
+            raise ArgumentError(f"holdout is a part of the picture, from 0 to 0.5, not {self.holdout}")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ArgumentError(f"each stage of the refinement needs its own name, not {names}")
+
+
+_GEOMETRY = LossWeights(normals=1.0, landmark=0.1, prior=0.08)
+_APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.02, noise=0.3)
+_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=1.0, landmark=0.1, prior=0.08, latent=0.02, noise=0.3)
+_FINE = LearningRates(shape=0.015, exp=0.015, pose=0.0015, camera=0.001, latent=0.02, noise=0.02)
+
+
+def _stages(geometry: int, appearance: int, joint: int) -> tuple[RefineStage, ...]:
+    return (
+        RefineStage("geometry", geometry, GEOMETRY, _GEOMETRY),
+        RefineStage("appearance", appearance, ("latent", "noise"), _APPEARANCE),
+        RefineStage("joint", joint, GROUPS, _JOINT, _FINE),
+    )
+
+
+PRESETS: dict[str, RefineConfig] = {
+    "fast": RefineConfig(_stages(50, 10, 15)),
+    "default": RefineConfig(_stages(90, 25, 45)),
+    "best": RefineConfig(_stages(150, 120, 250), latent="w+"),
+}
+"""Settings by name. First the mesh alone moves toward the estimator's normals and the landmarks, which needs no
+renderer and is cheap; then the renderer's appearance is brought to the photograph's; then all of it moves together."""
+
+
+def preset(name: str) -> RefineConfig:
+    """The settings of a name.
+
+    Raises:
+        ArgumentError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise ArgumentError(f"there is no preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def scaled(config: RefineConfig, factor: float) -> RefineConfig:
+    """The same settings with ``factor`` times as many steps in each stage, rounded up."""
+    return replace(config, stages=tuple(replace(s, steps=math.ceil(s.steps * factor)) for s in config.stages))

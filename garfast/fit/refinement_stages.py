@@ -1,0 +1,164 @@
+"""The stages of a fit that need the renderer: inversion and refinement, for several faces at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from garfast.errors import GarfastError
+from garfast.fit.inversion import align_photo, aligned_state, invert, target_of, unaligned
+from garfast.fit.latent import fingerprint
+from garfast.fit.refine import refine
+from garfast.fit.refine_config import RefineConfig
+from garfast.fit.refine_judge import judge
+from garfast.fit.refine_problem import Problem, Variables, check_renderer
+from garfast.fit.refine_state import RefineState, RefineTarget, stack_states, stack_targets, where_geometry
+from garfast.fit.stages import FitState, Stage, known
+from garfast.landmarks.alignment import Alignment
+from garfast.morphable import Camera
+
+if TYPE_CHECKING:
+    from garfast.networks.renderer import Renderer
+
+
+@dataclass
+class AlignedFace:
+    """One face as the renderer sees it. Batches of 1 on the model's device.
+
+    Attributes:
+        alignment: from photo pixels to aligned pixels.
+        target: what the photograph says.
+        state: the face as it stands, with style and noise.
+        first_render: [3, S, S] G's picture after the inversion; last_render: after the refinement; about -1..1.
+        normals: [3, S, S] of the mesh as it stands.
+        renderer: its fingerprint.
+        refinement: why the refinement was kept or not; None where there was none.
+    """
+
+    alignment: Alignment
+    target: RefineTarget
+    state: RefineState
+    first_render: Tensor
+    last_render: Tensor
+    normals: Tensor
+    renderer: str
+    refinement: dict[str, Any] | None = None
+
+
+def inversion_stage(renderer: Renderer) -> Stage:
+    """Align the photograph, estimate its normals, and find z and noise with the inverting network V.
+
+    Raises:
+        WeightsFileError: the renderer cannot be fitted.
+    """
+    size = renderer.generator.config.size
+    check_renderer(renderer, size)
+    name = fingerprint(renderer.generator)
+
+    def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
+        faces, pictures, targets = [], [], []
+        for state in states:
+            found = np.asarray(state.detection.landmarks)
+            landmarks = torch.as_tensor(found, dtype=torch.float32, device=state.model.device)[None]
+            image, alignment = align_photo(state.image, landmarks, size)
+            camera = cast("Camera", known(state.camera, "camera"))
+            shape, exp, pose = known(state.shape, "shape"), known(state.exp, "exp"), known(state.pose, "pose")
+            faces.append((alignment, aligned_state(alignment, shape, exp, pose, camera)))
+            pictures.append(image)
+            scores = torch.as_tensor(
+                np.asarray(state.detection.landmarks_score), dtype=torch.float32, device=state.model.device
+            )
+            targets.append((alignment.apply(landmarks), scores[None], state.contour_vertices))
+        images = torch.cat(pictures)
+        w, z, noise = invert(renderer, images)
+        estimates = target_of(renderer, images, *(_cat(values) for values in zip(*targets, strict=True)))
+        for row, (state, (alignment, start)) in enumerate(zip(states, faces, strict=True)):
+            one = slice(row, row + 1)
+            start = replace(start, w=w[one], z=None if z is None else z[one], noise=[n[one] for n in noise])
+            target = estimates.rows(torch.tensor([row], device=images.device))
+            render, normals = _draw(renderer, state, target, start)
+            state.aligned = AlignedFace(alignment, target, start, render, render, normals, name)
+        return [{} for _ in states]
+
+    return Stage("inversion", batched=run)
+
+
+def refinement_stage(
+    renderer: Renderer, config: RefineConfig, *, capture: bool | None = None, shared_shape: bool = False
+) -> Stage:
+    """Equation 10; shape, expression, pose and camera change only where the judgement is that they should.
+
+    Args:
+        renderer: networks, on the faces' device.
+        config: settings.
+        capture: see `garfast.fit.refine.refine`.
+        shared_shape: one identity for all faces that come together.
+    """
+
+    def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
+        model = states[0].model
+        faces = [known(state.aligned, "aligned") for state in states]
+        start = stack_states([face.state for face in faces])
+        target = stack_targets([face.target for face in faces])
+        try:
+            outcome = refine(model, renderer, target, start, config, shared_shape=shared_shape, capture=capture)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise out_of_memory(len(states)) from error
+        verdict = judge(model, renderer, target, start, outcome.state, config, diverged=outcome.diverged)
+        final = where_geometry(verdict.kept, outcome.state, start)
+        losses = []
+        for row, (state, face) in enumerate(zip(states, faces, strict=True)):
+            alone = final.rows(torch.tensor([row], device=model.device))
+            kept = bool(verdict.kept[row])
+            if bool(outcome.diverged[row]):
+                alone = face.state
+            if kept:
+                state.shape, state.exp = alone.shape, alone.exp
+                height, width = state.image.shape[:2]
+                state.pose, state.camera = unaligned(alone, face.alignment, (height, width))
+            face.state, face.refinement = alone, verdict.row(row)
+            face.last_render, face.normals = _draw(renderer, state, face.target, alone)
+            losses.append(
+                {
+                    "kept": kept,
+                    **{
+                        stage.name: {
+                            "steps": int(stage.steps[row]),
+                            "seconds": round(stage.seconds / len(states), 4),
+                            "first": {name: round(float(value[row]), 6) for name, value in stage.first.items()},
+                            "last": {name: round(float(value[row]), 6) for name, value in stage.last.items()},
+                        }
+                        for stage in outcome.stages
+                    },
+                }
+            )
+        return losses
+
+    return Stage("refinement", batched=run)
+
+
+def out_of_memory(faces: int) -> GarfastError:
+    """What to say when memory runs out over a batch of faces."""
+    if faces > 1:
+        return GarfastError(f"there is not enough memory to fit {faces} faces at once: try --batch {faces // 2}")
+    return GarfastError("there is not enough memory to fit a face: try --device cpu, or --stages landmarks")
+
+
+@torch.no_grad()
+def _draw(renderer: Renderer, state: FitState, target: RefineTarget, start: RefineState) -> tuple[Tensor, Tensor]:
+    """G's picture of a face, and its normal map, both [3, S, S]."""
+    problem = Problem(state.model, renderer, target, start, RefineConfig())
+    variables = Variables.of(start, "w")
+    camera, vertices = problem.face(variables)
+    levels = problem.raster(vertices, camera, problem.resolutions)
+    return problem.render(variables, levels)[0], levels[-1].normals[0]
+
+
+def _cat(values: Sequence[Tensor | None]) -> Any:
+    present = [value for value in values if value is not None]
+    return torch.cat(present) if len(present) == len(values) else None

@@ -1,0 +1,65 @@
+"""Several processes that share a list of photographs, as ``torchrun`` starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from garfast.errors import ArgumentError
+
+T = TypeVar("T")
+
+# A process may have to wait for others that have many more faces in their share.
+_PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process among several.
+
+    Attributes:
+        rank: from 0.
+        count: of processes.
+        local_rank: among those on the same machine; the GPU to use.
+    """
+
+    rank: int
+    count: int
+    local_rank: int
+
+    def gather(self, value: T) -> list[T] | None:
+        """The values of all processes, in the order of ranks, in process 0; None in the others."""
+        import torch.distributed as dist
+
+        values: list[T | None] | None = [None] * self.count if self.rank == 0 else None
+        dist.gather_object(value, values)
+        return None if values is None else [entry for entry in values if entry is not None]
+
+
+@contextmanager
+def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | None]:
+    """This process's share, from the variables that ``torchrun`` sets; None where it is alone.
+
+    Raises:
+        ArgumentError: the variables are set in part, or make no sense.
+    """
+    if int(environment.get("WORLD_SIZE", "1") or "1") < 2:
+        yield None
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
+    if missing:
+        raise ArgumentError(
+            f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun"
+        )
+    import torch.distributed as dist
+
+    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    dist.init_process_group("gloo", rank=rank, world_size=count, timeout=_PATIENCE)
+    try:
+        yield Share(rank, count, int(environment.get("LOCAL_RANK", rank)))
+    finally:
+        dist.destroy_process_group()
