@@ -106,13 +106,20 @@ def inception_features(path: str | os.PathLike[str], device: str = "cpu") -> Fea
 def own_features(renderer: Renderer) -> FeatureExtractor:
     """Features of the renderer's perceptual network, or of its identity network where it has no perceptual one.
 
-    Each of the network's feature maps is averaged over the picture; the means stand side by side.
+    The coarsest feature map for each size of the picture that the network looks at is averaged over the picture.
 
     Raises:
         EvaluationError: the renderer has neither network.
     """
-    network, name = (renderer.perceptual, "perceptual") if renderer.perceptual is not None else (renderer.identity, "")
-    if network is None:
+    features: Callable[[Tensor], list[Tensor]]
+    network: torch.nn.Module
+    if renderer.perceptual is not None:
+        network, features, name = renderer.perceptual, renderer.perceptual.features, "perceptual"
+        stages = len(renderer.perceptual.channel_weights)
+    elif renderer.identity is not None:
+        network, features, name = renderer.identity, renderer.identity.features, "identity"
+        stages = len(renderer.identity.config.widths)
+    else:
         raise EvaluationError(
             "these renderer weights have no perceptual and no identity network to compare pictures by: "
             "give an InceptionV3 file, or weights with a perceptual.safetensors"
@@ -120,10 +127,10 @@ def own_features(renderer: Renderer) -> FeatureExtractor:
     device = next(network.parameters()).device
 
     def run(images: Tensor) -> Tensor:
-        maps = network.features((images / 127.5 - 1).to(device))
+        maps = features((images / 127.5 - 1).to(device))[stages - 1 :: stages]
         return torch.cat([level.flatten(2).mean(2) for level in maps], 1).cpu()
 
-    return FeatureExtractor(f"garfast {name or 'identity'} {state_digest(network)}", OWN, run, renderer.size)
+    return FeatureExtractor(f"garfast {name} {state_digest(network)} {renderer.size}px", OWN, run, renderer.size)
 
 
 def state_digest(network: torch.nn.Module) -> str:

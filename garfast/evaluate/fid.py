@@ -89,7 +89,7 @@ def set_distance(first: Side, second: Side, extractor: FeatureExtractor) -> SetD
     value = a.distance(b)
     blocked = [side for side in (second, first) if isinstance(side, BlockedStatistics)]
     extrapolated = None
-    if blocked and min(side.count for side in blocked) >= max(2 * len(a.mean), 4 * BLOCKS):
+    if blocked and min(side.count for side in blocked) >= max(1.5 * len(a.mean), 4 * BLOCKS):
         other = blocked[1] if len(blocked) == 2 else (a if blocked[0] is second else b)
         extrapolated = extrapolated_distance(blocked[0], other)
     return SetDistance(value, extrapolated, a.count, b.count, extractor.label, extractor.note)
@@ -156,7 +156,10 @@ def extrapolated_distance(first: BlockedStatistics, second: BlockedStatistics | 
     if number < 2 or min(block.count for block in first.blocks[:number]) < 2:
         raise ArgumentError("the distance of infinitely many pictures needs two blocks of at least two pictures")
     inverse, values = [], []
-    for take in range(max(1, number // 4), number + 1):
+    # Below as many pictures as features the distance follows another law.
+    each = min(block.count for block in first.blocks[:number])
+    smallest = min(max(1, number // 4, -(-len(first.blocks[0].mean) // each)), number - 1)
+    for take in range(smallest, number + 1):
         starts = range(0, number, take) if take < number else range(1)
         for start in starts:
             chosen = [(start + k) % number for k in range(take)]

@@ -6,20 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from garfast.errors import GarfastError, WeightsFileError
 from garfast.networks.generator import Generator, GeneratorConfig
+from garfast.networks.identity import IdentityConfig, IdentityNet
 from garfast.networks.inverter import Inverter
 from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig
+from garfast.networks.perceptual import PerceptualConfig, PerceptualNet
 from garfast.networks.weights import fill_network, load_weights, save_weights
-
-if TYPE_CHECKING:
-    from garfast.networks.identity import IdentityNet
-    from garfast.networks.perceptual import PerceptualNet
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of the weights that come with the package."""
@@ -65,27 +63,10 @@ class Renderer:
 _KINDS: dict[str, Callable[[Mapping[str, Any], str], nn.Module]] = {
     "generator": lambda config, impl: Generator(GeneratorConfig(**config), impl=impl),
     "inverter": lambda config, impl: Inverter(GeneratorConfig(**config), impl=impl),
-    "normals": lambda config, _: NormalEstimator(NormalEstimatorConfig(**_tuples(config))),
-    "identity": lambda config, _: _identity(config),
-    "perceptual": lambda config, _: _perceptual(config),
+    "normals": lambda config, _: NormalEstimator(NormalEstimatorConfig.from_dict(config)),
+    "identity": lambda config, _: IdentityNet(IdentityConfig.from_dict(config)),
+    "perceptual": lambda config, _: PerceptualNet(PerceptualConfig.from_dict(config)),
 }
-
-
-def _identity(config: Mapping[str, Any]) -> nn.Module:
-    from garfast.networks.identity import IdentityConfig, IdentityNet
-
-    return IdentityNet(IdentityConfig(**_tuples(config)))
-
-
-def _perceptual(config: Mapping[str, Any]) -> nn.Module:
-    from garfast.networks.perceptual import PerceptualNet
-
-    return PerceptualNet.from_config(config)
-
-
-def _tuples(config: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no tuples, frozen dataclasses want them."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
 
 
 def load_network(path: str | os.PathLike[str], kind: str, *, impl: str = "auto") -> nn.Module:

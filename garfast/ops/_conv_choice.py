@@ -1,8 +1,9 @@
-"""Which convolution modulated_conv2d runs forward on CUDA: the tensor-core kernel ('mma') or the library's ('library').
+"""Which convolution modulated_conv2d runs forward on a GPU: our own kernel or the library's ('library').
 
-The first of these that says: `use_convolution`, the environment variable GARFAST_CONV (mma, library or auto), what
-`tune_convolutions` measured on this GPU, and a model of the two. The model is no measurement: it is arithmetic over the
-rates on a data sheet and two guessed efficiencies, so tune once on the GPU that matters.
+Our own is the tensor-core kernel ('mma') with impl='cuda' and Triton's ('triton') with impl='triton'. The first of
+these that says: `use_convolution`, the environment variable GARFAST_CONV (mma, triton, library or auto), what
+`tune_convolutions` measured on this GPU, and a model of them. The model is no measurement: it is arithmetic over the
+rates on a data sheet and guessed efficiencies, so tune once on the GPU that matters.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from torch import Tensor
 from garfast.errors import ArgumentError
 from garfast.io.atomic import atomic_path
 from garfast.io.directories import data_directory
-from garfast.ops import _conv_mma, _dispatch, _native
+from garfast.ops import _conv_mma, _conv_triton, _dispatch
 
-PATHS = ("mma", "library")
+PATHS = ("mma", "triton", "library")
 
 # One H200: bf16 and fp16, tf32 [FLOP/s]; bytes/s; multiprocessors. Other GPUs have other rates in like proportion.
 _RATES = {"float16": 989e12, "bfloat16": 989e12, "float32": 495e12}
 _BANDWIDTH = 4.8e12
 _MULTIPROCESSORS = 132
 # The share of the rate that each convolution is supposed to reach on a full GPU: guesses.
-_EFFICIENCY = {"mma": 0.5, "library": 0.7}
+_EFFICIENCY = {"mma": 0.5, "triton": 0.4, "library": 0.7}
 
 
 class Layer(NamedTuple):
@@ -75,37 +76,46 @@ class _State:
 _state = _State()
 
 
-def choose(layer: Layer, device: torch.device, run: Mapping[str, Callable[[], object]] | None = None) -> str:
-    """'mma' or 'library' for a layer that both can run.
+def choose(
+    layer: Layer, device: torch.device, run: Mapping[str, Callable[[], object]] | None = None, own: str = "mma"
+) -> str:
+    """Which of the paths in ``run`` to take for a layer that all of them can run.
 
     Args:
-        run: calls that run the layer by each path, for `tune_convolutions`; without them nothing is measured.
+        run: calls that run the layer by each path, for `tune_convolutions`: ``own``, 'library', and variants of ``own``
+            whose names start with it. Without them nothing is measured.
+        own: 'mma' or 'triton'.
 
     Raises:
         ArgumentError: GARFAST_CONV is something else.
     """
     asked = _state.override or os.environ.get("GARFAST_CONV", "auto")
     if asked not in (*PATHS, "auto"):
-        raise ArgumentError(f"GARFAST_CONV must be mma, library or auto, not {asked!r}")
-    if asked != "auto":
+        raise ArgumentError(f"GARFAST_CONV must be {', '.join(PATHS)} or auto, not {asked!r}")
+    if asked == "library":
         return asked
-    times = _measured().get(_gpu(device), {}).get(layer.key)
+    key = layer.key if own == "mma" else f"{layer.key}-{own}"
+    times = _measured().get(_gpu(device), {}).get(key)
     if times is None and run is not None and _state.measuring and not _capturing(device):
-        times = _measured().setdefault(_gpu(device), {})[layer.key] = _measure(run, device)
+        times = _measured().setdefault(_gpu(device), {})[key] = _measure(run, device)
     if times is None:
-        times = estimate(layer)
-    return min(PATHS, key=times.__getitem__)
+        times = estimate(layer, own)
+    # What another version measured may name tiles that this one has not.
+    known = {path: time for path, time in times.items() if path in (run or (own, "library"))}
+    if asked == own:
+        known = {path: time for path, time in known.items() if path != "library"}
+    return min(known, key=known.__getitem__, default=own)
 
 
 @contextmanager
 def use_convolution(path: str) -> Iterator[None]:
-    """Inside the block every CUDA forward takes ``path`` ('mma' or 'library') where it can; for all threads.
+    """Inside the block every forward takes ``path`` ('mma', 'triton' or 'library') where it can; for all threads.
 
     Raises:
         ArgumentError: ``path`` is something else.
     """
     if path not in PATHS:
-        raise ArgumentError(f"use_convolution: path must be mma or library, not {path!r}")
+        raise ArgumentError(f"use_convolution: path must be mma, triton or library, not {path!r}")
     before, _state.override = _state.override, path
     try:
         yield
@@ -115,7 +125,7 @@ def use_convolution(path: str) -> Iterator[None]:
 
 @contextmanager
 def tune_convolutions(save: bool = True) -> Iterator[None]:
-    """Inside the block every layer that runs forward on CUDA is timed once by both paths; the faster is used from then.
+    """Inside the block every layer that runs forward on a GPU is timed once by each path; the fastest is used then on.
 
     Run the network once inside it, with the batch size and dtype of later use, before any CUDA graph is captured:
     nothing is timed during a capture. Layers timed before, in this process or by an earlier one, are not timed again.
@@ -139,13 +149,14 @@ def tune_convolutions(save: bool = True) -> Iterator[None]:
 def convolution_times() -> dict[str, dict[str, dict[str, float]]]:
     """What is measured, here or by earlier processes: per GPU and layer the milliseconds by each path.
 
-    A layer's name lists batch, channels in and out, height and width of x, taps, up, dtype, and 1 for channels_last.
+    A layer's name lists batch, channels in and out, height and width of x, taps, up, dtype, and 1 for channels_last;
+    with impl='triton' it ends in that word.
     """
     return deepcopy(_measured())
 
 
 @lru_cache(maxsize=1024)
-def estimate(layer: Layer) -> dict[str, float]:
+def estimate(layer: Layer, own: str = "mma") -> dict[str, float]:
     """The model: milliseconds by each path on an H200, from operations, bytes and how many blocks fill the GPU."""
     batch, channels, out_channels, height, width, kernel, up, dtype, channels_last = layer
     rate, size = _RATES[dtype], 4 if dtype == "float32" else 2
@@ -157,13 +168,18 @@ def estimate(layer: Layer) -> dict[str, float]:
     library = max(operations / (rate * _EFFICIENCY["library"]), (x + y + weight) / _BANDWIDTH)
     library += (2 * x + 2 * y * up) / _BANDWIDTH
 
-    tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width)
-    blocks = -(-batch * tile.blocks(out_channels, up * height, up * width) // _MULTIPROCESSORS) * _MULTIPROCESSORS
-    busy = blocks * 2.0 * tile.positions * tile.channels * channels * kernel * kernel
-    mma = max(busy / (rate * _EFFICIENCY["mma"]), (x + y + weight) / _BANDWIDTH)
-    if not channels_last and dtype == "float32":  # in 16-bit formats both rearrange x
-        mma += 2 * x / _BANDWIDTH
-    return {"mma": 1e3 * mma, "library": 1e3 * library}
+    if own == "mma":
+        tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width)
+        programs, size_of_one = tile.blocks(out_channels, up * height, up * width), tile.positions * tile.channels
+    else:
+        block = _conv_triton.choose_tile(batch, out_channels, height * width)
+        programs, size_of_one = block.programs(out_channels, height * width), block.pixels * block.outputs
+    blocks = -(-batch * programs // _MULTIPROCESSORS) * _MULTIPROCESSORS
+    busy = blocks * 2.0 * size_of_one * channels * kernel * kernel
+    fused = max(busy / (rate * _EFFICIENCY[own]), (x + y + weight) / _BANDWIDTH)
+    if own == "mma" and not channels_last and dtype == "float32":  # in 16-bit formats both rearrange x
+        fused += 2 * x / _BANDWIDTH
+    return {own: 1e3 * fused, "library": 1e3 * library}
 
 
 def _measured() -> dict[str, dict[str, dict[str, float]]]:
@@ -177,7 +193,9 @@ def _read(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     try:
         found = json.loads(path.read_text())
         return {
-            str(gpu): {str(key): {path: float(times[path]) for path in PATHS} for key, times in layers.items()}
+            str(gpu): {
+                str(key): {str(path): float(time) for path, time in times.items()} for key, times in layers.items()
+            }
             for gpu, layers in found.items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -191,7 +209,7 @@ def _file() -> Path:
 @lru_cache
 def _gpu(device: torch.device) -> str:
     """What the times hold for: the GPU and the library's version."""
-    if _native.CUDA_ON_HOST:
+    if device.type != "cuda":
         return "host"
     return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
 
@@ -202,9 +220,9 @@ def _capturing(device: torch.device) -> bool:
 
 def _measure(run: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
     """Milliseconds of each path: the median of 10 runs after 3, taking turns."""
-    times: dict[str, list[float]] = {path: [] for path in PATHS}
+    times: dict[str, list[float]] = {path: [] for path in run}
     for repeat in range(13):
-        for path in PATHS:
+        for path in run:
             elapsed = _time(run[path], device)
             if repeat >= 3:
                 times[path].append(elapsed)

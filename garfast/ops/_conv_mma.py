@@ -49,7 +49,7 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     """Why the kernel cannot take this convolution of ``x``, up-sampled if there are ``taps``; '' if it can."""
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it has no {x.dtype}"
-    if x.dtype == torch.float32 and not _tf32_allowed():
+    if x.dtype == torch.float32 and not _dispatch.tf32_allowed():
         return "torch.backends.cuda.matmul does not allow tf32"
     kernel, up = weight.shape[2], 1 if taps is None else 2
     if (kernel, up) not in ((1, 1), (3, 1), (3, 2)):
@@ -62,15 +62,6 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     if not _native.CUDA_ON_HOST and torch.cuda.get_device_capability(x.device) < (8, 0):
         return "it needs compute capability 8.0"
     return ""
-
-
-def _tf32_allowed() -> bool:
-    """Whether float32 may be multiplied as tf32, by either of PyTorch's two switches."""
-    matmul = torch.backends.cuda.matmul
-    try:
-        return bool(matmul.allow_tf32)
-    except RuntimeError:  # what reading it raises once the newer switch was set
-        return matmul.fp32_precision == "tf32"
 
 
 def choose_tile(kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True) -> Tile:

@@ -148,6 +148,15 @@ def memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def tf32_allowed() -> bool:
+    """Whether float32 may be multiplied as tf32, by either of PyTorch's two switches."""
+    matmul = torch.backends.cuda.matmul
+    try:
+        return bool(matmul.allow_tf32)
+    except RuntimeError:  # what reading it raises once the newer switch was set
+        return matmul.fp32_precision == "tf32"
+
+
 def dtype_suffix(dtype: torch.dtype) -> str:
     """'float32' for torch.float32 and so on: the ending of a native function's name."""
     return str(dtype).removeprefix("torch.")

@@ -1,6 +1,6 @@
 """The registered operator behind modulated_conv2d: the library's convolution between fused passes, and its autograd.
 
-On CUDA the forward may be one tensor-core kernel instead, see _conv_mma and _conv_choice; on the CPU convolution and
+On a GPU the forward may be one kernel instead, see _conv_mma, _conv_triton and _conv_choice; on the CPU convolution and
 first derivative are matrix products in float32, see _conv_planes.
 
 f = convolution of x * style with the shared weight, blurred after up-sampling;  y = epilogue of f, see noise_bias_act.
@@ -8,13 +8,24 @@ f = convolution of x * style with the shared weight, blurred after up-sampling; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from garfast.ops import _conv_choice, _conv_mma, _conv_planes, _dispatch, _epilogue, noise_bias_act, upfirdn2d
+from garfast.ops import (
+    _conv_choice,
+    _conv_mma,
+    _conv_planes,
+    _conv_triton,
+    _dispatch,
+    _epilogue,
+    noise_bias_act,
+    upfirdn2d,
+)
 
 # From this many input pixels on, the CPU library's transposed convolution gains more from channels_last (5 to 20 % at
 # 64x64 and above) than rearranging image and weight costs; its plain convolution does not.
@@ -165,12 +176,27 @@ def _forward(
             noise_bias_act.run_forward(y, terms, activation, y, impl)
         return y, f
 
+    def with_tile(tile: _conv_triton.Tile) -> tuple[Tensor, Tensor]:
+        from garfast.ops.triton import convolution
+
+        y = _empty(x, weight, taps, impl)
+        f = torch.empty_like(y) if keep else x.new_empty(0)
+        convolution.forward(x, weight, style, terms, activation, f if keep else None, y, tile)
+        return y, f
+
     if impl == "cpu" and not _conv_planes.why_not(x, weight):
         return planes()
-    if impl != "cuda" or _conv_mma.why_not(x, weight, taps):
+    paths: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {}
+    if impl == "cuda" and not _conv_mma.why_not(x, weight, taps):
+        own, paths["mma"] = "mma", mma
+    elif impl == "triton" and not _conv_triton.why_not(x, weight, taps):
+        tile = _conv_triton.choose_tile(x.shape[0], weight.shape[0], x.shape[2] * x.shape[3])
+        own, paths["triton"] = "triton", partial(with_tile, tile)
+        paths |= {other.name: partial(with_tile, other) for other in _conv_triton.TILES if other != tile}
+    else:
         return library()
-    paths = {"mma": mma, "library": library}
-    return paths[_conv_choice.choose(_conv_choice.layer_of(x, weight, taps), x.device, paths)]()
+    paths["library"] = library
+    return paths[_conv_choice.choose(_conv_choice.layer_of(x, weight, taps), x.device, paths, own)]()
 
 
 def _blur_epilogue(

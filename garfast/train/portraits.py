@@ -63,6 +63,19 @@ class Geometry(NamedTuple):
         """[b, V, 3] in camera space, mm."""
         return self.pose.apply(self.model.evaluate(self.shape, self.exp))
 
+    def to(self, device: torch.device | str) -> Geometry:
+        """The same faces on another device."""
+        if self.camera.device == torch.device(device):
+            return self
+        return self._replace(
+            rows=self.rows.to(device),
+            model=self.model.to(device),
+            shape=self.shape.to(device),
+            exp=self.exp.to(device),
+            pose=self.pose.to(device),
+            camera=self.camera.to(device),
+        )
+
 
 class Portraits:
     """A folder that :func:`draw_portraits` filled, finished or still growing.

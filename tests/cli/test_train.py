@@ -17,7 +17,7 @@ def _run(*arguments: object):
 def test_help_names_every_training():
     result = _run("--help")
     assert result.exit_code == 0
-    for name in ("renders", "landmarks", "faces", "portraits", "normals", "identity"):
+    for name in ("renders", "landmarks", "faces", "portraits", "normals", "identity", "inverter"):
         assert name in result.output
 
 
@@ -61,6 +61,28 @@ def test_trainings_on_portraits(kind, more, files, column, tmp_path, monkeypatch
     for name in files:
         load_weights(out / f"{name}.safetensors", kind=name)
     assert column in (out / "evaluation.csv").read_text()
+
+
+@pytest.mark.slow
+def test_the_inverter_trains_on_a_finished_renderer(tmp_path, tiny_model, monkeypatch):
+    from garfast.cli.train import options
+    from garfast.networks.generator import Generator, GeneratorConfig
+    from garfast.networks.renderer import Renderer, save_renderer
+    from garfast.train import inverter
+
+    config = GeneratorConfig(
+        size=16, z_dim=8, style_dim=8, mapping_layers=2, channel_base=128, channel_max=8, nim_channels=4
+    )
+    save_renderer(tmp_path / "renderer", Renderer(Generator(config)))
+    monkeypatch.setattr(options, "model_shares", lambda models: [(tiny_model, 1.0)])
+    monkeypatch.setattr(inverter, "MEASURED", 2)
+    out = tmp_path / "run"
+    arguments = ["--steps", 1, "--batch", 2, "--noise-weight", 0, "--race", 2, "--float32"]
+    result = _run("inverter", "--renderer", tmp_path / "renderer", "-o", out, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "from the mean latent an optimiser needs" in result.output
+    load_weights(out / "inverter.safetensors", kind="inverter")
+    assert "mean_image" in (out / "evaluation.csv").read_text()
 
 
 def test_renders_that_are_missing_are_said_to_be(tmp_path):

@@ -16,7 +16,7 @@ from garfast.morphable import OrthographicCamera, Pose
 PLAN = GeometryPlan(model="tiny", count=3, landmarks="truth", radius=70)
 
 
-def _samples(model):
+def tiny_samples(model):
     """Tiny faces seen from the front with exact landmarks."""
 
     def sample(index: int) -> TrueSample:
@@ -38,7 +38,7 @@ def _samples(model):
 @pytest.fixture
 def evaluator(tiny_model):
     rows = make_rows(("mean", "landmarks"))
-    return GeometryEvaluator(PLAN, rows, model=tiny_model, samples=_samples(tiny_model))
+    return GeometryEvaluator(PLAN, rows, model=tiny_model, samples=tiny_samples(tiny_model))
 
 
 def test_a_landmark_fit_to_the_truth_beats_the_mean_face(evaluator, tmp_path):
@@ -148,3 +148,17 @@ def test_plans_that_make_no_sense_are_refused():
     for name, value in (("count", 0), ("landmarks", "guess"), ("pictures", "all"), ("projection", "fisheye")):
         with pytest.raises(ArgumentError):
             GeometryPlan(model="tiny", **{name: value})
+
+
+@pytest.mark.slow
+def test_what_is_said_to_be_true_of_a_synthetic_photograph_is():
+    """The detector's landmarks lie near the true ones, so picture and truth belong together."""
+    plan = GeometryPlan(model="builtin", size=128)
+    evaluator = GeometryEvaluator(plan, make_rows(("mean",)))
+    report = evaluator.face(0)
+    assert report["failure"] is None
+    assert report["landmark_nme"] < 0.06
+    assert 0.1 < report["rows"]["mean"]["face"]["plane"] < 6
+    first, again = evaluator.samples(1), evaluator.samples(1)
+    np.testing.assert_array_equal(first.image, again.image)
+    assert not np.array_equal(first.shape, evaluator.samples(0).shape)

@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def runs(calls: list[str]) -> dict:
-    return {path: lambda path=path: calls.append(path) for path in _conv_choice.PATHS}
+    return {path: lambda path=path: calls.append(path) for path in ("mma", "library")}
 
 
 def test_the_model_leaves_small_layers_to_the_library():
@@ -56,7 +56,7 @@ def test_the_environment_overrules_the_model(monkeypatch):
     monkeypatch.setenv("GARFAST_CONV", "auto")
     assert choose(_SMALL, _DEVICE) == "library"
     monkeypatch.setenv("GARFAST_CONV", "fast")
-    with pytest.raises(ArgumentError, match="GARFAST_CONV must be mma, library or auto, not 'fast'"):
+    with pytest.raises(ArgumentError, match="GARFAST_CONV must be mma, triton, library or auto, not 'fast'"):
         choose(_SMALL, _DEVICE)
 
 
@@ -68,7 +68,7 @@ def test_the_block_overrules_the_environment(monkeypatch):
             assert choose(_SMALL, _DEVICE) == "library"
         assert choose(_SMALL, _DEVICE) == "mma"
     assert choose(_SMALL, _DEVICE) == "library"
-    with pytest.raises(ArgumentError, match="path must be mma or library"), use_convolution("fast"):
+    with pytest.raises(ArgumentError, match="path must be mma, triton or library"), use_convolution("fast"):
         pass
 
 
@@ -83,6 +83,29 @@ def test_measures_once_and_only_when_asked(clock):
     assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
     assert len(clock) == count
     assert choose(_SMALL._replace(batch=2), _DEVICE) == "library"
+
+
+def test_triton_has_times_of_its_own_and_its_tiles_are_measured_too(monkeypatch):
+    calls: list[str] = []
+
+    def take(call, device):
+        call()
+        return {"triton": 3.0, "triton 64x64": 1.0, "library": 2.0}[calls[-1]]
+
+    monkeypatch.setattr(_conv_choice, "_time", take)
+    run = {path: lambda path=path: calls.append(path) for path in ("triton", "triton 64x64", "library")}
+    assert choose(_SMALL, _DEVICE, run, "triton") in run
+    with tune_convolutions():
+        assert choose(_SMALL, _DEVICE, run, "triton") == "triton 64x64"
+    with use_convolution("triton"):
+        assert choose(_SMALL, _DEVICE, run, "triton") == "triton 64x64"
+        del run["triton 64x64"]
+        assert choose(_SMALL, _DEVICE, run, "triton") == "triton"
+    assert choose(_SMALL, _DEVICE, run, "triton") == "library"
+    with use_convolution("library"):
+        assert choose(_SMALL, _DEVICE, run, "triton") == "library"
+    assert choose(_SMALL, _DEVICE) == "library"
+    assert [key for times in convolution_times().values() for key in times] == [_SMALL.key + "-triton"]
 
 
 def test_times_are_kept_for_the_next_process(clock, monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "faces": ("garfast.cli.train.faces", "Train the face finder of the embedded detector."),
     "landmarks": ("garfast.cli.train.landmarks", "Train the landmark network of the embedded detector."),
     "normals": ("garfast.cli.train.normals", "Train the network that estimates normal maps."),
+    "inverter": ("garfast.cli.train.inverter", "Train the network that finds a picture's latent code and noise."),
     "identity": ("garfast.cli.train.identity", "Train the identity network and the perceptual distance."),
 }
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from garfast.io.images import write_image
 from garfast.morphable import MorphableModel
 from garfast.networks.discriminator import Discriminator
 from garfast.networks.generator import Generator
+from garfast.networks.identity import IdentityNet
 from garfast.networks.inverter import Inverter
 from garfast.networks.landmark_net import LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
+from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer, save_renderer
 from garfast.train.gar.augment import AdaController, augment
 from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_places, parameters
@@ -39,10 +41,6 @@ from garfast.train.gar.losses import (
 from garfast.train.gar.presets import GarTraining
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
-
-if TYPE_CHECKING:
-    from garfast.networks.identity import IdentityNet
-    from garfast.networks.perceptual import PerceptualNet
 
 _CROP = 1.4
 """Side of the landmark network's crop over the longer side of the landmarks' box, as in its training."""
@@ -327,7 +325,7 @@ class GarTask:
     def scene(self, groups: Sequence[Geometry], batch: int) -> Scene:
         """Rasterise a batch of geometries for G and N."""
         config, device = self.settings.generator, self.device
-        groups = [_to(group, device) for group in groups]
+        groups = [group.to(device) for group in groups]
         seen = min(self.settings.normals_size, config.size)
         sizes = sorted({*config.resolutions, seen})
         levels = normal_maps(groups, batch, sizes)
@@ -467,16 +465,3 @@ def _resize(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
-
-
-def _to(group: Geometry, device: torch.device) -> Geometry:
-    if group.camera.device == device:
-        return group
-    return group._replace(
-        rows=group.rows.to(device),
-        model=group.model.to(device),
-        shape=group.shape.to(device),
-        exp=group.exp.to(device),
-        pose=group.pose.to(device),
-        camera=group.camera.to(device),
-    )

@@ -1,0 +1,134 @@
+"""How many steps of optimisation the inverter saves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from garfast.errors import EvaluationError
+from garfast.evaluate.drawing import Condition, draw
+from garfast.evaluate.renderer_quality import HeldOut, first_condition, random_noise, spherical
+from garfast.networks.renderer import Renderer
+
+RATES = (0.01, 0.03, 0.1)
+"""Adam's steps that the optimisation from the mean style is tried with; the best counts at every step."""
+
+
+@dataclass(frozen=True)
+class InversionCurve:
+    """Errors of pictures found again, means over faces.
+
+    Attributes:
+        inverter: error of ``G(n, V(I))``: 'pixel' (mean absolute difference, -1..1) and 'perceptual'.
+        steps: numbers of optimisation steps from the mean style and no noise ...
+        optimiser: ... and the errors after so many, by the same names, with the best of `RATES`.
+        saved: the first of ``steps`` at which the optimisation is as good as the inverter, by name; None if it is at
+            none of them.
+    """
+
+    inverter: dict[str, float]
+    steps: tuple[int, ...]
+    optimiser: dict[str, tuple[float, ...]]
+    saved: dict[str, int | None]
+
+
+def inversion_curves(
+    renderer: Renderer,
+    held_out: HeldOut,
+    *,
+    faces: int = 8,
+    steps: int = 200,
+    every: int = 10,
+    seed: int = 0,
+    rates: Sequence[float] = RATES,
+) -> dict[str, InversionCurve]:
+    """Find the looks of pictures again, by the inverter and by gradient descent from the mean style.
+
+    Descent is over w and noise with Adam; the geometry is given to both.
+
+    Args:
+        renderer: G, V and a perceptual network.
+        held_out: whose geometry, and whose portraits.
+        faces: how many, optimised together.
+        steps: of the descent.
+        every: steps between two measurements.
+        seed: of the looks.
+        rates: see `RATES`.
+
+    Returns:
+        'pictures': of G's own pictures with random looks; 'photos': of held-out portraits, which G may not be able to
+        draw.
+
+    Raises:
+        EvaluationError: there is no V.
+    """
+    if renderer.inverter is None:
+        raise EvaluationError("there is no inverter in these weights")
+    device = renderer.generator.constant.device
+    rows = list(range(0, held_out.count, max(1, held_out.count // faces)))[:faces]
+    condition = first_condition(renderer, held_out, rows)
+    random = torch.Generator().manual_seed(seed)
+    z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
+    with torch.no_grad():
+        drawn = draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random))
+    targets = {"pictures": drawn, "photos": held_out.photos(rows).to(device)}
+    return {name: _curve(renderer, condition, target, steps, every, rates) for name, target in targets.items()}
+
+
+def _curve(
+    renderer: Renderer, condition: Condition, target: Tensor, steps: int, every: int, rates: Sequence[float]
+) -> InversionCurve:
+    assert renderer.inverter is not None
+    with torch.no_grad():
+        found = renderer.inverter(target)
+        again = draw(renderer.generator, condition, spherical(found.z), noise=found.noise)
+        inverter = _errors(renderer, again, target)
+    curves = [_descent(renderer, condition, target, steps, every, rate) for rate in rates]
+    marks = tuple(range(0, steps + 1, every))
+    best = {name: tuple(min(values) for values in zip(*(c[name] for c in curves), strict=True)) for name in inverter}
+    saved = {
+        name: next((step for step, error in zip(marks, best[name], strict=True) if error <= inverter[name]), None)
+        for name in inverter
+    }
+    return InversionCurve(inverter, marks, best, saved)
+
+
+def _descent(
+    renderer: Renderer, condition: Condition, target: Tensor, steps: int, every: int, rate: float
+) -> dict[str, list[float]]:
+    generator, batch = renderer.generator, len(target)
+    config = generator.config
+    mean = generator.mapping.mean_w
+    if not bool(mean.any()):  # a generator whose running mean was never set
+        with torch.no_grad():
+            mean = generator.mapping(torch.randn(1024, config.z_dim, device=target.device)).mean(0)
+    w = mean.detach().float().expand(batch, config.num_styles, -1).clone().requires_grad_()
+    noise = [torch.zeros(shape, device=target.device, requires_grad=True) for shape in generator.noise_shapes(batch)]
+    optimiser = torch.optim.Adam([w, *noise], lr=rate, betas=(0.9, 0.99))
+    errors: dict[str, list[float]] = {}
+    for step in range(steps + 1):
+        picture = generator(condition.maps, w=w, noise=noise).image.float()
+        if step % every == 0:
+            with torch.no_grad():
+                for name, value in _errors(renderer, picture.clamp(-1, 1), target).items():
+                    errors.setdefault(name, []).append(value)
+        if step == steps:
+            break
+        loss = (picture - target).abs().mean((1, 2, 3)).sum()
+        if renderer.perceptual is not None:
+            loss = loss + renderer.perceptual.distance(picture, target).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    # The best so far: an optimiser may keep what it found.
+    return {name: [min(values[: k + 1]) for k in range(len(values))] for name, values in errors.items()}
+
+
+def _errors(renderer: Renderer, picture: Tensor, target: Tensor) -> dict[str, float]:
+    out = {"pixel": float((picture - target).abs().mean())}
+    if renderer.perceptual is not None:
+        out["perceptual"] = float(renderer.perceptual.distance(picture, target).mean())
+    return out

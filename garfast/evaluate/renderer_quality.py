@@ -1,0 +1,326 @@
+"""How well a renderer does what it is for: keep geometry and identity apart from looks. On held-out portraits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from garfast.errors import EvaluationError
+from garfast.evaluate.drawing import Condition, condition_of, draw, to_bytes
+from garfast.evaluate.features import FeatureExtractor, own_features
+from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
+from garfast.networks.landmark_net import LandmarkNet
+from garfast.networks.renderer import Renderer
+from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
+
+FACE = 1e-3
+"""Pixels whose squared normal is longer belong to the face."""
+
+_CROP = 1.4  # side of what the landmark network sees over the longer side of the landmarks' box, as in its training
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Portraits that no training saw, read in batches.
+
+    Args:
+        portraits: a folder of ``garfast train portraits``.
+        size: side of the renderer's pictures, pixels.
+        count: at most so many, the first rows; trainings leave the first `HELD_OUT` out.
+
+    Raises:
+        EvaluationError: there are no portraits.
+    """
+
+    portraits: Portraits
+    size: int
+    count: int = HELD_OUT
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "count", min(self.count, HELD_OUT, self.portraits.count))
+        if self.count < 2:
+            raise EvaluationError(f"{self.portraits.folder} holds fewer than two portraits: make more")
+
+    def rows(self, batch: int, count: int | None = None) -> Iterator[list[int]]:
+        """Batches of row numbers."""
+        total = self.count if count is None else min(count, self.count)
+        for start in range(0, total, batch):
+            yield list(range(start, min(start + batch, total)))
+
+    def photos(self, rows: Sequence[int], size: int | None = None) -> Tensor:
+        """[B, 3, S, S] in -1..1 at the renderer's size or another."""
+        images = self.portraits.take(rows).float() / 127.5 - 1
+        side = self.size if size is None else size
+        if images.shape[-1] == side:
+            return images
+        return functional.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+
+    def persons(self, count: int) -> list[list[int]]:
+        """Rows of at most ``count`` persons, each with at least two portraits by the same model."""
+        groups: dict[int, list[int]] = {}
+        for row, person in enumerate(self.portraits.person(range(self.count)).tolist()):
+            groups.setdefault(person, []).append(row)
+        return [rows for rows in groups.values() if len(rows) > 1][:count]
+
+
+def angles_between(estimate: Tensor, normals: Tensor) -> Tensor:
+    """[N] degrees between unit normals [B, 3, H, W] on the face's pixels."""
+    face = normals.square().sum(1) > FACE
+    cosine = functional.cosine_similarity(estimate.float(), normals.float(), dim=1)[face]
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+
+
+@torch.no_grad()
+def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, seed: int = 0) -> dict[str, float]:
+    """Angular errors of the normal estimator N, degrees, mean over pixels of faces.
+
+    Returns:
+        ``photos``: N of true portraits at their own size against their true normals. ``pictures``: N(G(n, z)) against
+        n. ``photos_small``: as ``photos``, at the renderer's size: what ``pictures`` can be compared with. Each also as
+        ``..._median``.
+
+    Raises:
+        EvaluationError: the renderer has no N.
+    """
+    if renderer.normals is None:
+        raise EvaluationError("there is no normal estimator in these weights")
+    device = renderer.generator.constant.device
+    full = held_out.portraits.size
+    found: dict[str, list[Tensor]] = {"photos": [], "photos_small": [], "pictures": []}
+    random = torch.Generator().manual_seed(seed)
+    for rows in held_out.rows(batch):
+        groups = held_out.portraits.geometry(rows)
+        true = normal_maps(groups, len(rows), full)
+        assert isinstance(true, Tensor)
+        estimate = renderer.normals(held_out.photos(rows, full).to(device)).normals.cpu()
+        found["photos"].append(angles_between(estimate, true))
+        condition = condition_of(renderer.generator, groups, len(rows))
+        small = renderer.normals(held_out.photos(rows).to(device)).normals
+        found["photos_small"].append(angles_between(small, condition.normals).cpu())
+        z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
+        drawn = draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random))
+        found["pictures"].append(angles_between(renderer.normals(drawn).normals, condition.normals).cpu())
+    out = {}
+    for name, parts in found.items():
+        angles = torch.cat(parts)
+        out[name], out[f"{name}_median"] = float(angles.mean()), float(angles.median())
+    return out
+
+
+def landmark_crops(picture: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What the embedded landmark network is to see of aligned pictures.
+
+    Args:
+        picture: [B, 3, S, S] in -1..1.
+        boxes: [B, 4] boxes around the landmarks, fractions of the picture.
+        size: side of the crops.
+
+    Returns:
+        Crops [B, 3, size, size]; the top left corner [B, 2] and the side [B] of each, fractions of the picture.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = _CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    zero = torch.zeros_like(side)
+    shift = 2 * centre - 1
+    theta = torch.stack([side, zero, shift[:, 0], zero, side, shift[:, 1]], 1).view(-1, 2, 3)
+    grid = functional.affine_grid(theta, [len(picture), 3, size, size], align_corners=False)
+    crops = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+    return crops, centre - side[:, None] / 2, side
+
+
+def find_landmarks(network: LandmarkNet, picture: Tensor, boxes: Tensor) -> Tensor:
+    """[B, 68, 2] landmarks (the jaw's stay on the jaw) of aligned pictures [B, 3, S, S], fractions of the picture."""
+    crops, corner, side = landmark_crops(picture, boxes, network.config.size)
+    return corner[:, None] + network(crops).points[:, :68] * side[:, None, None]
+
+
+def true_landmarks(groups: Sequence[Geometry], batch: int) -> Tensor:
+    """[B, 68, 2] the models' own landmarks, fractions of the aligned picture."""
+    out = torch.zeros(batch, 68, 2)
+    for group in groups:
+        points = group.model.landmarks(group.vertices())
+        flat = points[..., :2] / -points[..., 2:] if group.projection == "pinhole" else points[..., :2]
+        ndc = flat * group.camera[:, None, :2] + group.camera[:, None, 2:]
+        out[group.rows] = (ndc * ndc.new_tensor([1.0, -1.0]) + 1) / 2
+    return out
+
+
+@torch.no_grad()
+def landmark_control(
+    renderer: Renderer,
+    held_out: HeldOut,
+    network: LandmarkNet,
+    *,
+    faces: int = 32,
+    looks: int = 64,
+    batch: int = 16,
+    seed: int = 0,
+) -> dict[str, float]:
+    """How far landmarks move when only the looks z change; percent of the face's size ``sqrt(w h)``.
+
+    Args:
+        renderer: G.
+        held_out: whose geometry is drawn.
+        network: the embedded landmark network.
+        faces: geometries.
+        looks: codes z of each.
+        batch: pictures at once.
+        seed: of the codes.
+
+    Returns:
+        ``spread``: mean distance of landmarks from their mean over the looks. ``worst_face``: of the worst geometry.
+        ``truth``: mean distance from the model's own landmarks, which includes the network's own error, and
+        ``truth_photos``: that error on the true portraits. ``contrast``: standard deviation of the pictures' colours
+        (0..255) over the looks, on the face, which tells control from a collapse to one look.
+    """
+    device = renderer.generator.constant.device
+    random = torch.Generator().manual_seed(seed)
+    spreads, truths, photo_errors, contrasts = [], [], [], []
+    for row in range(min(faces, held_out.count)):
+        groups = held_out.portraits.geometry([row])
+        true = true_landmarks(groups, 1).to(device)
+        box = torch.cat([true.amin(1), true.amax(1)], 1)
+        size = float((box[0, 2:] - box[0, :2]).prod().sqrt())
+        condition = condition_of(renderer.generator, groups, 1)
+        points, colours = [], []
+        for start in range(0, looks, batch):
+            number = min(batch, looks - start)
+            z = torch.randn(number, renderer.generator.config.z_dim, generator=random).to(device)
+            drawn = draw(renderer.generator, condition.repeat(number), z, noise=random_noise(renderer, number, random))
+            points.append(find_landmarks(network, drawn, box.expand(number, -1)))
+            colours.append(drawn)
+        marks, pictures = torch.cat(points), torch.cat(colours)
+        face = condition.normals[0].square().sum(0) > FACE
+        contrasts.append(127.5 * float(pictures.std(0)[:, face].mean()) if looks > 1 and face.any() else 0.0)
+        spreads.append(100 / size * float((marks - marks.mean(0)).norm(dim=-1).mean()))
+        truths.append(100 / size * float((marks - true).norm(dim=-1).mean()))
+        photo = held_out.photos([row]).to(device)
+        photo_errors.append(100 / size * float((find_landmarks(network, photo, box) - true).norm(dim=-1).mean()))
+    return {
+        "spread": float(np.mean(spreads)),
+        "worst_face": float(np.max(spreads)),
+        "truth": float(np.mean(truths)),
+        "truth_photos": float(np.mean(photo_errors)),
+        "contrast": float(np.mean(contrasts)),
+    }
+
+
+@torch.no_grad()
+def identity_control(
+    renderer: Renderer, held_out: HeldOut, *, persons: int = 64, batch: int = 16, seed: int = 0
+) -> dict[str, float]:
+    """Cosines of identity embeddings, means over pairs.
+
+    Args:
+        renderer: G and F.
+        held_out: whose persons are drawn, each in two of their poses and expressions.
+        persons: how many.
+        batch: pictures at once.
+        seed: of the codes.
+
+    Returns:
+        ``same_z``: one person's shape and one z, other pose and expression. ``other_z``: one person's shape in one pose
+        with two z. ``others``: two persons with two z. ``photos_same`` and ``photos_others``: of true portraits of one
+        person and of two.
+
+    Raises:
+        EvaluationError: the renderer has no F, or no person has two portraits.
+    """
+    if renderer.identity is None:
+        raise EvaluationError("there is no identity network in these weights")
+    rows = [group[:2] for group in held_out.persons(persons)]
+    if len(rows) < 2:
+        raise EvaluationError(
+            "the portraits show fewer than two persons twice: draw them with several photographs each"
+        )
+    device = renderer.generator.constant.device
+    random = torch.Generator().manual_seed(seed)
+    first: list[Tensor] = []
+    second: list[Tensor] = []
+    other: list[Tensor] = []
+    photos: list[Tensor] = []
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        number = len(part)
+        flat = [row for pair in part for row in pair]
+        condition = condition_of(renderer.generator, held_out.portraits.geometry(flat), 2 * number)
+        here, there = (condition.rows(torch.arange(k, 2 * number, 2, device=device)) for k in (0, 1))
+        z = [torch.randn(number, renderer.generator.config.z_dim, generator=random).to(device) for _ in range(2)]
+        for store, faces, code in ((first, here, z[0]), (second, there, z[0]), (other, here, z[1])):
+            drawn = draw(renderer.generator, faces, code, noise=random_noise(renderer, number, random))
+            store.append(_unit(renderer.identity(drawn)))
+        photos.append(_unit(renderer.identity(held_out.photos(flat).to(device))).view(number, 2, -1))
+    a, b, c, p = torch.cat(first), torch.cat(second), torch.cat(other), torch.cat(photos)
+    return {
+        "same_z": float((a * b).sum(1).mean()),
+        "other_z": float((a * c).sum(1).mean()),
+        "others": float((a * b.roll(1, 0)).sum(1).mean()),
+        "photos_same": float((p[:, 0] * p[:, 1]).sum(1).mean()),
+        "photos_others": float((p[:, 0] * p[:, 1].roll(1, 0)).sum(1).mean()),
+    }
+
+
+@torch.no_grad()
+def picture_distance(
+    renderer: Renderer,
+    held_out: HeldOut,
+    extractor: FeatureExtractor | None = None,
+    *,
+    batch: int = 16,
+    seed: int = 0,
+) -> tuple[SetDistance, SetDistance]:
+    """The Frechet distance of drawn pictures from held-out portraits: their geometry, random looks.
+
+    Returns:
+        The distance, and for comparison that between the two halves of the held-out portraits.
+
+    Raises:
+        EvaluationError: there is no network to compare by.
+    """
+    extractor = extractor or own_features(renderer)
+    device = renderer.generator.constant.device
+    random = torch.Generator().manual_seed(seed)
+
+    def pictures() -> Iterator[Tensor]:
+        for rows in held_out.rows(batch):
+            condition = condition_of(renderer.generator, held_out.portraits.geometry(rows), len(rows))
+            z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
+            yield to_bytes(draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random)))
+
+    photos = gather((to_bytes(held_out.photos(rows)) for rows in held_out.rows(batch)), extractor)
+    drawn = gather(pictures(), extractor)
+    # Persons come in rows one after the other, so the halves show different ones.
+    half = held_out.count // 2
+
+    def part(begin: int, end: int) -> BlockedStatistics:
+        rows = (range(start, min(start + batch, end)) for start in range(begin, end, batch))
+        return gather((to_bytes(held_out.photos(some)) for some in rows), extractor)
+
+    floor = set_distance(part(0, half), part(half, held_out.count), extractor)
+    return set_distance(photos, drawn, extractor), floor
+
+
+def random_noise(renderer: Renderer, batch: int, random: torch.Generator) -> list[Tensor]:
+    """Noise maps for a batch, on the renderer's device."""
+    device = renderer.generator.constant.device
+    return [torch.randn(shape, generator=random).to(device) for shape in renderer.generator.noise_shapes(batch)]
+
+
+def _unit(embedding: Tensor) -> Tensor:
+    return functional.normalize(embedding.float(), dim=1)
+
+
+def spherical(z: Tensor) -> Tensor:
+    """Codes [B, D] brought to the length that random ones have; only their direction matters to G."""
+    return functional.normalize(z.float(), dim=1) * math.sqrt(z.shape[1])
+
+
+def first_condition(renderer: Renderer, held_out: HeldOut, rows: Sequence[int]) -> Condition:
+    """What G is told of some held-out portraits."""
+    return condition_of(renderer.generator, held_out.portraits.geometry(rows), len(rows))

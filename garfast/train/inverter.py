@@ -1,0 +1,356 @@
+"""Trains the inverter V on the pictures of a frozen renderer (equation 11).
+
+    L_z = |z' - z|^2 + sum_i |G_i(n, z, noise) - R_i(I)|        I = G(n, z, noise)
+
+as in the paper, scaled so that neither term depends on the network's size: the first is the mean over the code's
+entries, with z brought to the length sqrt(d) that a Gaussian code nearly has (G normalises its input, so the length
+says nothing); the second is the mean over layers of the mean absolute difference over that of G_i itself. Beside it:
+
+    noise        mean over layers of |noise' - noise|^2, weighed by the strengths with which G adds the maps
+    image        mean absolute difference of I and G(n, z', noise') over three scales
+    perceptual   distance of the same two pictures
+
+With portraits, V also sees photographs with known geometry, which must come back from G (image and perceptual only).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from garfast.errors import TrainingError
+from garfast.morphable import MorphableModel
+from garfast.networks.generator import Generator, GeneratorConfig
+from garfast.networks.inverter import Inversion, Inverter
+from garfast.networks.perceptual import PerceptualNet
+from garfast.networks.renderer import Renderer
+from garfast.networks.weights import save_weights
+from garfast.train.averaged_task import AveragedTask
+from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, parameters
+from garfast.train.gar.losses import FACE, multiscale_l1
+from garfast.train.loop import Averaged, learning_rate
+from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
+
+KIND = "inverter"
+MEASURED = 16
+"""Pictures that an evaluation looks at."""
+_SEED = 2**31 - 3
+
+
+@dataclass(frozen=True)
+class InverterWeights:
+    """Weights of the losses; 0 switches one off. ``latent`` and ``features`` are equation 11."""
+
+    latent: float = 1.0
+    features: float = 0.5
+    noise: float = 0.1
+    image: float = 2.0
+    perceptual: float = 1.0
+
+
+@dataclass(frozen=True)
+class InverterTraining:
+    """Settings of the inverter's training.
+
+    Attributes:
+        steps: optimiser steps in all.
+        batch: pictures of the renderer a step.
+        paired: portraits a step, where there are some.
+        rate: peak learning rate.
+        decay: share of the steps, at the end, over which the learning rate falls to 0.
+        weights: of the losses.
+        prior: distribution of the random geometry.
+        seed: of everything random.
+        bfloat16: run the networks in bfloat16.
+        size: side of the pictures; the renderer decides it.
+    """
+
+    steps: int = 2000
+    batch: int = 8
+    paired: int = 4
+    rate: float = 1e-3
+    decay: float = 0.5
+    weights: InverterWeights = field(default_factory=InverterWeights)
+    prior: GeometryPrior = field(default_factory=lambda: GeometryPrior(yaw=0.45, pitch=0.15, perspective=0.75))
+    seed: int = 0
+    bfloat16: bool = True
+    size: int = 0
+
+
+class Condition(NamedTuple):
+    """What G is told of a batch of geometries: ``maps`` of its resolutions or None, ``params`` or None, and the
+    ``normals`` [B, 3, size, size]."""
+
+    maps: list[Tensor] | None
+    params: Tensor | None
+    normals: Tensor
+
+
+def condition(config: GeneratorConfig, groups: Sequence[Geometry], batch: int, limits: tuple[int, int]) -> Condition:
+    """Rasterise geometries for a generator.
+
+    Args:
+        config: the generator's.
+        groups: the geometries.
+        batch: how many there are.
+        limits: numbers of shape and expression coefficients where G is conditioned on them.
+    """
+    levels = normal_maps(groups, batch, config.resolutions)
+    assert isinstance(levels, list)
+    if config.condition == "params":
+        return Condition(None, parameters(groups, batch, *limits), levels[-1])
+    if config.map_channels == 0:
+        return Condition(None, None, levels[-1])
+    maps = levels if config.condition == "normal" else depth_maps(groups, batch, config.resolutions)
+    return Condition(maps, None, levels[-1])
+
+
+def on_sphere(z: Tensor) -> Tensor:
+    """Codes [B, d] at length sqrt(d)."""
+    return functional.normalize(z.float(), dim=1) * math.sqrt(z.shape[1])
+
+
+def latent_loss(found: Tensor, z: Tensor) -> Tensor:
+    """Mean squared difference of codes [B, d] and the true ones at length sqrt(d)."""
+    return (found.float() - on_sphere(z)).square().mean()
+
+
+def feature_loss(found: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+    """Mean over layers of the mean absolute difference of feature maps, in units of the mean absolute true feature."""
+    parts = []
+    for ours, theirs in zip(found, features, strict=True):
+        true = theirs.detach().float()
+        parts.append((ours.float() - true).abs().mean() / true.abs().mean().clamp_min(1e-4))
+    return torch.stack(parts).mean()
+
+
+def noise_loss(found: Sequence[Tensor], noise: Sequence[Tensor], strengths: Tensor) -> Tensor:
+    """Mean squared difference of noise maps, averaged over layers with the strengths [L] as weights."""
+    parts = torch.stack([(ours.float() - true).square().mean() for ours, true in zip(found, noise, strict=True)])
+    weights = strengths.detach().abs().float()
+    return (parts * weights).sum() / weights.sum().clamp_min(1e-6)
+
+
+def noise_strengths(generator: Generator) -> Tensor:
+    """[L] how strongly each convolution adds its noise map, coarse to fine."""
+    named = dict(generator.named_parameters())
+    return torch.stack([value.detach() for name, value in named.items() if name.endswith("noise_strength")])
+
+
+class InverterTask(AveragedTask):
+    """A :class:`garfast.train.loop.Task`.
+
+    Args:
+        settings: see :class:`InverterTraining`.
+        renderer: G, and the perceptual network and the inverter to start from where there are such.
+        models: face models for the random geometry and their shares.
+        portraits: photographs with known geometry, or None.
+        fresh: start from new weights even if the renderer has an inverter.
+        device: where to train.
+        impl: backend of the operators.
+
+    Raises:
+        TrainingError: there are too few portraits.
+    """
+
+    def __init__(
+        self,
+        settings: InverterTraining,
+        renderer: Renderer,
+        models: Sequence[tuple[MorphableModel, float]],
+        *,
+        portraits: Portraits | None = None,
+        fresh: bool = False,
+        device: torch.device | str = "cpu",
+        impl: str = "auto",
+    ) -> None:
+        if portraits is not None and portraits.count <= HELD_OUT:
+            raise TrainingError(f"there are {portraits.count} portraits: more than {HELD_OUT} are needed")
+        config = renderer.generator.config
+        self.settings = replace(settings, size=config.size, paired=settings.paired if portraits is not None else 0)
+        self.device, self.impl, self.portraits = torch.device(device), impl, portraits
+        self.generator = renderer.generator.to(self.device).eval().requires_grad_(False)
+        self.perceptual: PerceptualNet | None = None
+        if renderer.perceptual is not None and settings.weights.perceptual > 0:
+            self.perceptual = renderer.perceptual.to(self.device).eval().requires_grad_(False)
+        self.sampler = GeometrySampler(
+            [(model.to(self.device), share) for model, share in models], config.size, settings.prior
+        )
+        self._limits = (
+            max(model.num_shape for model, _ in models),
+            max(model.num_exp for model, _ in models),
+        )
+        torch.manual_seed(settings.seed)
+        self.network = Inverter(config, impl=impl).to(self.device)
+        if renderer.inverter is not None and not fresh:
+            self.network.load_state_dict(renderer.inverter.state_dict())
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+        self.average = Averaged(self.network, 0.995)
+
+    def step(self, step: int) -> dict[str, float]:
+        settings, weights = self.settings, self.settings.weights
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate * learning_rate(step, settings.steps, warmup=50, decay=settings.decay)
+        scene, z, noise = self._draw([settings.seed, step], settings.batch)
+        with self._autocast():
+            with torch.no_grad():
+                out = self.generator(scene.maps, z, params=scene.params, noise=noise)
+            image = out.image.float()
+            found = self.network(image)
+            losses: dict[str, tuple[float, Tensor]] = {}
+            if weights.latent > 0:
+                losses["latent"] = (weights.latent, latent_loss(found.z, z))
+            if weights.features > 0:
+                losses["features"] = (weights.features, feature_loss(found.features, out.features))
+            if weights.noise > 0:
+                strengths = noise_strengths(self.generator)
+                losses["noise"] = (weights.noise, noise_loss(found.noise, noise, strengths))
+            losses |= self._picture_losses("", scene, found, image, None)
+            if settings.paired and self.portraits is not None:
+                photo, scene = self._photos(np.random.default_rng([settings.seed, step]), settings.paired)
+                found = self.network(photo)
+                face = (scene.normals.square().sum(1, keepdim=True) > FACE).float()
+                # The face counts three times: a small code cannot hold every background.
+                losses |= self._picture_losses("photo_", scene, found, photo, 0.5 + face)
+        total = torch.stack([weight * value for weight, value in losses.values()]).sum()
+        return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, 10.0)
+
+    def _picture_losses(
+        self, prefix: str, scene: Condition, found: Inversion, picture: Tensor, weight: Tensor | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Losses of a picture that G draws again from what V found in it, with their weights."""
+        weights = self.settings.weights
+        losses: dict[str, tuple[float, Tensor]] = {}
+        if weights.image == 0 and self.perceptual is None:
+            return losses
+        again = self._again(scene, found.z, found.noise)
+        if weights.image > 0:
+            losses[f"{prefix}image"] = (weights.image, multiscale_l1(again, picture, weight))
+        if self.perceptual is not None:
+            distance = self.perceptual.distance(again, picture).float().mean()
+            losses[f"{prefix}perceptual"] = (weights.perceptual, distance)
+        return losses
+
+    def _again(self, scene: Condition, z: Tensor, noise: Sequence[Tensor] | str) -> Tensor:
+        return self.generator(scene.maps, on_sphere(z), params=scene.params, noise=noise).image.float()
+
+    def _draw(self, seed: Sequence[int], count: int) -> tuple[Condition, Tensor, list[Tensor]]:
+        """Random geometries, codes and noise maps, decided by the seed alone."""
+        groups = self.sampler.sample([*seed, 7], count, 1)
+        scene = condition(self.generator.config, groups, count, self._limits)
+        rng = torch.Generator().manual_seed(int(np.random.default_rng(list(seed)).integers(2**62)))
+        z = torch.randn(count, self.generator.config.z_dim, generator=rng).to(self.device)
+        shapes = self.generator.noise_shapes(count)
+        return scene, z, [torch.randn(shape, generator=rng).to(self.device) for shape in shapes]
+
+    def _photos(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Condition]:
+        assert self.portraits is not None
+        return self._photo_rows(rng.integers(HELD_OUT, self.portraits.count, count))
+
+    def _photo_rows(self, rows: np.ndarray) -> tuple[Tensor, Condition]:
+        assert self.portraits is not None
+        config = self.generator.config
+        groups = [group.to(self.device) for group in self.portraits.geometry(rows)]
+        photo = self.portraits.take(rows).to(self.device).float() / 127.5 - 1
+        if photo.shape[-1] != config.size:
+            photo = functional.interpolate(
+                photo, size=(config.size, config.size), mode="bilinear", align_corners=False, antialias=True
+            )
+        return photo, condition(config, groups, len(rows), self._limits)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+
+    def averaged_network(self) -> Inverter:
+        network = Inverter(self.generator.config, impl=self.impl)
+        network.load_state_dict(self.average.state)
+        return network.eval().requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> dict[str, float]:
+        """On pictures of fixed geometries and codes that the training does not see.
+
+        Returns:
+            ``cosine`` of the found and the true codes; ``noise_correlation``, weighed by the strengths; ``image`` and
+            ``perceptual``, mean absolute and perceptual difference of the picture drawn again; ``mean_image`` and
+            ``mean_perceptual``, the same for the mean latent; with portraits ``photo_image`` and, for the mean latent,
+            ``photo_mean_image``.
+        """
+        network = self.averaged_network()
+        scene, z, noise = self._draw([_SEED], MEASURED)
+        image = self.generator(scene.maps, z, params=scene.params, noise=noise).image
+        found = network(image)
+        strengths = noise_strengths(self.generator)
+        figures = {
+            "cosine": float(functional.cosine_similarity(found.z, z).mean()),
+            # Both maps have unit variance: their mean squared difference is 2 (1 - correlation).
+            "noise_correlation": 1 - float(noise_loss(found.noise, noise, strengths)) / 2,
+        }
+        figures |= self._compared("", scene, found.z, found.noise, image)
+        if self.portraits is not None:
+            photo, scene = self._photo_rows(np.arange(0, min(4 * MEASURED, HELD_OUT), 4))
+            found = network(photo)
+            figures |= self._compared("photo_", scene, found.z, found.noise, photo)
+        return figures
+
+    def _compared(
+        self, prefix: str, scene: Condition, z: Tensor, noise: Sequence[Tensor], picture: Tensor
+    ) -> dict[str, float]:
+        w = self.generator.mapping.mean_w.expand(len(picture), -1)
+        mean = self.generator(scene.maps, w=w, params=scene.params, noise="zero").image
+        figures = {}
+        for name, again in (("", self._again(scene, z, noise)), ("mean_", mean)):
+            figures[f"{prefix}{name}image"] = float((again - picture).abs().mean())
+            if self.perceptual is not None:
+                figures[f"{prefix}{name}perceptual"] = float(self.perceptual.distance(again, picture).mean())
+        return figures
+
+    def race(self, count: int = 4, limit: int = 200, rate: float = 0.05) -> Tensor:
+        """How many steps an optimiser that starts from the mean latent needs to come as close as V does at once.
+
+        Adam changes w and the noise maps; it is judged by what it minimises, the mean absolute difference plus half
+        of the perceptual distance.
+
+        Args:
+            count: pictures of G.
+            limit: most steps.
+            rate: Adam's learning rate.
+
+        Returns:
+            [count] int64 steps; ``limit + 1`` where it never came as close.
+        """
+        scene, z, noise = self._draw([_SEED, 1], count)
+        with torch.no_grad():
+            picture = self.generator(scene.maps, z, params=scene.params, noise=noise).image
+            found = self.averaged_network()(picture)
+            goal = self._error(self._again(scene, found.z, found.noise), picture)
+        w = self.generator.mapping.mean_w.repeat(count, 1).requires_grad_()
+        maps = [torch.zeros_like(level).requires_grad_() for level in noise]
+        optimizer = torch.optim.Adam([w, *maps], lr=rate)
+        steps = torch.full((count,), limit + 1, device=self.device)
+        for step in range(limit + 1):
+            error = self._error(self.generator(scene.maps, w=w, params=scene.params, noise=maps).image, picture)
+            steps = torch.where(error.detach() <= goal, steps.clamp_max(step), steps)
+            if bool((steps <= step).all()):
+                break
+            optimizer.zero_grad(set_to_none=True)
+            error.sum().backward()
+            optimizer.step()
+        return steps.cpu()
+
+    def _error(self, again: Tensor, picture: Tensor) -> Tensor:
+        error = (again - picture).abs().mean((1, 2, 3))
+        return error if self.perceptual is None else error + 0.5 * self.perceptual.distance(again, picture)
+
+    def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
+        """Write the averaged weights; returns their checksum."""
+        network = self.averaged_network()
+        return save_weights(path, network, kind=KIND, config=asdict(network.config), notes=notes)
