@@ -14,6 +14,8 @@ from garfast.errors import GarfastError, GarfastWarning
 # command name -> (module that defines `command`, one line for `garfast --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("garfast.cli.fit", "Fit 3D faces to photographs."),
+    "edit": ("garfast.cli.edit", "Change a fitted face's expression, pose or identity in its photograph."),
+    "render": ("garfast.cli.render", "Draw a face from its parameters."),
     "model": ("garfast.cli.model", "List, inspect, import and fetch face models."),
     "train": ("garfast.cli.train", "Make the data that networks learn from, and train them."),
     "align": ("garfast.cli.align", "Put photographs on the renderer's landmark template."),

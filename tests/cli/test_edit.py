@@ -1,0 +1,103 @@
+"""`garfast edit` and `garfast render` as a person types them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from garfast.cli import main
+from garfast.io.images import read_image
+from garfast.morphable import MorphableModel
+from tests.fit.saved_faces import save_fit
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_model: MorphableModel) -> Path:
+    folder = tmp_path_factory.mktemp("fits")
+    save_fit(folder / "anna", tiny_model)
+    tiny_model.save(folder / "home" / "models" / "tiny.npz")
+    return folder
+
+
+@pytest.fixture
+def fits(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a fit called anna and an installed model; no weights of a renderer."""
+    monkeypatch.setenv("GARFAST_HOME", str(made / "home"))
+    monkeypatch.setattr("garfast.networks.renderer.SHIPPED", tmp_path / "nothing")
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_edits_a_photograph(fits: Path, tmp_path: Path) -> None:
+    result = run("edit", fits / "anna", "--exp", "smile=1.5", "--yaw", "+=10", "--no-renderer", "-o", "smile.png")
+    assert result.exit_code == 0, result.output
+    assert "photograph and texture -> smile.png" in result.output
+    assert read_image(tmp_path / "smile.png").shape == (240, 200, 3)
+
+
+def test_sweeps_to_a_gif(fits: Path, tmp_path: Path) -> None:
+    result = run("edit", fits / "anna", "--sweep", "yaw=-5:5:3", "--no-renderer", "--size", "64", "-o", "turn.gif")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "turn.gif").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--exp", "grin=1", "--no-renderer"], "no expression 'grin'"),
+        (["--exp", "smile", "--no-renderer"], "--exp takes NAME=VALUE"),
+        (["--no-renderer"], "say what to change"),
+        (["--exp", "smile=1"], "--no-renderer"),
+        (["--exp", "smile=1", "--weights", "none"], "no renderer weights in none"),
+        (["--exp", "smile=1", "--no-renderer", "--photo", "none.png"], "no longer there"),
+        (["--transfer-exp", "none", "--no-renderer"], "give a folder that `garfast fit` wrote"),
+    ],
+)
+def test_says_what_is_wrong(fits: Path, arguments: list[str], words: str) -> None:
+    result = run("edit", fits / "anna", *arguments, "-o", "x.png")
+    assert result.exit_code != 0
+    assert words in result.output
+    assert "Traceback" not in result.output
+    assert not Path("x.png").exists()
+
+
+def test_a_folder_is_replaced_only_when_told(fits: Path, tmp_path: Path) -> None:
+    shutil.copytree(fits / "anna", tmp_path / "mine")
+    arguments = ["edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", "mine"]
+    refused = run(*arguments)
+    assert refused.exit_code == 1
+    assert "exists already" in refused.output
+    assert run(*arguments, "--overwrite").exit_code == 0
+    assert (tmp_path / "mine" / "edited.png").is_file()
+
+
+def test_renders(fits: Path, tmp_path: Path) -> None:
+    result = run("render", fits / "anna", "--mode", "normals", "--view", "photo", "-o", "n.png")
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "n.png").shape == (240, 200, 3)
+    result = run("render", "--model", "tiny", "--exp", "smile=1", "--yaw", "20", "--size", "40", "-o", "s.png")
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "s.png").shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode", "textured"], "there is no texture"),
+        (["--size", "big"], "--size takes pixels"),
+        (["--size", "30x40"], "square"),
+        (["--mode", "renderer"], "no renderer weights"),
+    ],
+)
+def test_render_says_what_is_wrong(fits: Path, arguments: list[str], words: str) -> None:
+    result = run("render", "--model", "tiny", *arguments, "-o", "x.png")
+    assert result.exit_code != 0
+    assert words in result.output
+    assert "Traceback" not in result.output
