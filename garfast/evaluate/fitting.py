@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from garfast.errors import EvaluationError
 from garfast.evaluate.rows import Row
 from garfast.fit.stages import FitState, Stage, known, landmark_stage, run_stages
 from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel
+from garfast.networks.renderer import Renderer, load_renderer
+
+_PICTURES = ("geometry", "texture")
+"""Stages that make files and change no coefficient."""
 
 Floats = NDArray[np.float32]
 
@@ -31,6 +35,7 @@ class Fits:
     def __init__(self, model: MorphableModel, *, projection: str = "orthographic", device: str = "cpu") -> None:
         self.model = model.to(device)
         self.projection = projection
+        self._renderers: dict[str | None, Renderer] = {}
         self._stages: dict[Row, Sequence[Stage]] = {}
 
     def coefficients(
@@ -42,8 +47,7 @@ class Fits:
             shape [S], exp [E], the seconds it took, and what the stages say of themselves.
 
         Raises:
-            EvaluationError: this installation cannot run the row.
-            GarfastError: what the fit raises.
+            GarfastError: what the fit raises, or what `prepare` raises.
         """
         if row.kind == "mean":
             return np.zeros(self.model.num_shape, np.float32), np.zeros(self.model.num_exp, np.float32), 0.0, {}
@@ -55,14 +59,34 @@ class Fits:
 
     def state(self, row: Row, image: NDArray[np.uint8], detection: Detection) -> FitState:
         """What the stages of a row find out about one face; raises as `coefficients` does."""
-        if row not in self._stages:
-            self._stages[row] = self._make_stages(row)
+        self.prepare([row])
         return run_stages(FitState(image=image, detection=detection, model=self.model), self._stages[row])
+
+    def prepare(self, rows: Sequence[Row]) -> None:
+        """Load what rows need, so that what is wrong with it is said before any work is done.
+
+        Raises:
+            WeightsFileError: networks are missing or cannot be used for a fit.
+            ArgumentError: a preset is unknown.
+        """
+        for row in rows:
+            if row.kind != "mean" and row not in self._stages:
+                self._stages[row] = self._make_stages(row)
 
     def _make_stages(self, row: Row) -> Sequence[Stage]:
         if row.kind == "landmarks":
             return (landmark_stage(self.projection),)
-        raise EvaluationError(f"the row '{row.name}' needs the fit's stages after the landmarks, which are not here")
+        from garfast.fit.pipeline import default_stages
+        from garfast.fit.refine_config import preset
+
+        if row.weights not in self._renderers:
+            self._renderers[row.weights] = load_renderer(row.weights, device=self.model.device)
+        renderer = self._renderers[row.weights]
+        if not row.inverter:
+            renderer = replace(renderer, inverter=None)
+        refinement = preset(row.preset) if row.kind == "full" else None
+        stages = default_stages(self.projection, renderer=renderer, refinement=refinement)
+        return tuple(stage for stage in stages if stage.name not in _PICTURES)
 
 
 def _array(value: torch.Tensor) -> Floats:

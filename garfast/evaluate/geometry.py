@@ -140,6 +140,7 @@ class GeometryEvaluator:
         self.region = FaceRegion.of(self.model, plan.radius)
         self.samples = synthetic_samples(plan, self.model) if samples is None else samples
         self.fits = Fits(self.model, projection=plan.projection, device=device)
+        self.fits.prepare(self.rows)
 
     def face(self, index: int, rows: Sequence[Row] | None = None) -> dict[str, Any]:
         """Fit and measure one face.
@@ -258,12 +259,13 @@ def row_errors(reports: Sequence[dict[str, Any]], rows: Sequence[Row]) -> tuple[
 
 
 def _missing(report: dict[str, Any] | None, rows: Sequence[Row]) -> list[Row]:
-    """The rows that a face still needs. A face in which none was found needs nothing more."""
+    """The rows that a face still needs; fits that failed are tried again, faces that were not found are not."""
     if report is None:
         return list(rows)
     if report["failure"] is not None:
         return []
-    return [row for row in rows if report["rows"].get(row.name, {}).get("row") != row.to_dict()]
+    done = {name: entry.get("row") for name, entry in report["rows"].items() if "face" in entry}
+    return [row for row in rows if done.get(row.name) != row.to_dict()]
 
 
 def _path(target: Path, index: int) -> Path:
@@ -326,7 +328,7 @@ def _in_parallel(
     plan: GeometryPlan, rows: Sequence[Row], device: str, todo: _Todo, workers: int
 ) -> Iterator[dict[str, Any]]:
     # What is wrong with model or weights is said here, in one sentence, and not by a broken pool.
-    load_model(plan.model)
+    Fits(load_model(plan.model), projection=plan.projection).prepare(rows)
     # Fresh processes: forking one that has used OpenMP or a GPU may hang.
     context = get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(plan, rows, device)) as pool:

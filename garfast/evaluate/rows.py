@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Row:
         return asdict(self)
 
 
-def make_rows(stages: Sequence[str], variants: Sequence[str] = (), preset: str = "default") -> tuple[Row, ...]:
+def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str = "default") -> tuple[Row, ...]:
     """The rows that the command line asks for.
 
     Args:
@@ -82,6 +82,13 @@ def make_rows(stages: Sequence[str], variants: Sequence[str] = (), preset: str =
     if not rows:
         raise ArgumentError("there is nothing to evaluate: name at least one stage or variant")
     return tuple(rows)
+
+
+def furthest_kind() -> str:
+    """'full' where weights of a renderer come with this installation, else 'landmarks'."""
+    from garfast.networks.renderer import SHIPPED
+
+    return "full" if (SHIPPED / "generator.safetensors").is_file() else "landmarks"
 
 
 def make_row(kind: str, weights: str | None = None, preset: str = "default") -> Row:

@@ -12,6 +12,8 @@ from garfast.evaluate.geometry import GeometryEvaluator, GeometryPlan, TrueSampl
 from garfast.evaluate.geometry_report import write_geometry_report
 from garfast.evaluate.rows import make_rows
 from garfast.morphable import OrthographicCamera, Pose
+from garfast.networks.renderer import save_renderer
+from tests.evaluate.renderers import random_renderer
 
 PLAN = GeometryPlan(model="tiny", count=3, landmarks="truth", radius=70)
 
@@ -162,3 +164,35 @@ def test_what_is_said_to_be_true_of_a_synthetic_photograph_is():
     first, again = evaluator.samples(1), evaluator.samples(1)
     np.testing.assert_array_equal(first.image, again.image)
     assert not np.array_equal(first.shape, evaluator.samples(0).shape)
+
+
+def test_a_full_fit_with_a_renderer_of_ones_own(tiny_model, tmp_path):
+    """Untrained networks: what is tested is that every stage runs, with and without the inverter."""
+    save_renderer(tmp_path / "weights", random_renderer())
+    rows = make_rows((), (f"own={tmp_path / 'weights'}", f"no inverter={tmp_path / 'weights'}:no-inverter"), "fast")
+    evaluator = GeometryEvaluator(PLAN, rows, model=tiny_model, samples=tiny_samples(tiny_model))
+    report = evaluator.face(0)
+    for name in ("own", "no inverter"):
+        entry = report["rows"][name]
+        assert "failure" not in entry, entry
+        assert 0 < entry["face"]["plane"] < 10
+        assert list(entry["notes"]) == ["landmarks", "inversion", "refinement"]
+
+
+def test_a_fit_that_failed_is_tried_again(evaluator, tmp_path, monkeypatch):
+    coefficients = evaluator.fits.coefficients
+
+    def fail(row, *arguments):
+        if row.kind == "landmarks":
+            raise ArgumentError("out of luck")
+        return coefficients(row, *arguments)
+
+    plan = replace(PLAN, count=1)
+    monkeypatch.setattr(evaluator.fits, "coefficients", fail)
+    reports = evaluate_geometry(plan, evaluator.rows, tmp_path, evaluator=evaluator)
+    text = write_geometry_report(plan, evaluator.rows, reports, tmp_path)
+    assert "1 fits failed; their faces are left out. The first: landmarks: out of luck" in text
+    assert "nothing to compare" in text
+    monkeypatch.undo()
+    (report,) = evaluate_geometry(plan, evaluator.rows, tmp_path, evaluator=evaluator)
+    assert "face" in report["rows"]["landmarks"]

@@ -26,9 +26,7 @@ from garfast.cli.options import device_option, model_option
 @click.option(
     "--stages",
     type=click.Choice(["mean", "landmarks", "inversion", "full"]),
-    default="full",
-    show_default=True,
-    help="How far photographs are fitted; mean ignores them.",
+    help="How far photographs are fitted; mean ignores them. Default: as `garfast fit`.",
 )
 @click.option(
     "--landmarks", type=click.Choice(["auto", "embedded", "face-alignment"]), default="auto", show_default=True
@@ -45,7 +43,7 @@ def command(
     radius: float,
     scale: bool,
     direction: str,
-    stages: str,
+    stages: str | None,
     landmarks: str,
     weights: Path | None,
     preset: str,
@@ -62,12 +60,13 @@ def command(
 
     from garfast.evaluate.fitting import Fits
     from garfast.evaluate.florence import evaluate_florence, find_subjects, write_florence_report
-    from garfast.evaluate.rows import make_row
+    from garfast.evaluate.rows import furthest_kind, make_row
     from garfast.evaluate.scans import ScanConfig
     from garfast.io.images import read_image
     from garfast.landmarks import detect
     from garfast.morphable import load_model
 
+    stages = stages or (furthest_kind() if weights is None else "full")
     config = ScanConfig(radius=radius, scale=scale, direction=direction)
     subjects = find_subjects(predictions)
     loaded = load_model(model)

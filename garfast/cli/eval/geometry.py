@@ -20,7 +20,7 @@ from garfast.cli.options import device_option, model_option
     "stages",
     multiple=True,
     type=click.Choice(["mean", "landmarks", "inversion", "full"]),
-    help="A row: the mean face, or a fit up to these stages; repeat. mean, landmarks and full when left out.",
+    help="A row: the mean face, or a fit up to these stages; repeat. Default: all but inversion.",
 )
 @click.option(
     "--variant",
@@ -76,7 +76,7 @@ def command(
     """
     from garfast.evaluate.geometry import GeometryPlan, evaluate_geometry
     from garfast.evaluate.geometry_report import write_geometry_report
-    from garfast.evaluate.rows import make_rows
+    from garfast.evaluate.rows import furthest_kind, make_rows
     from garfast.morphable import default_model_name
 
     plan = GeometryPlan(
@@ -89,7 +89,7 @@ def command(
         projection=projection,
         radius=radius,
     )
-    rows = make_rows(stages or ("mean", "landmarks", "full"), variants, preset)
+    rows = make_rows(stages or dict.fromkeys(("mean", "landmarks", furthest_kind())), variants, preset)
     reports = evaluate_geometry(plan, rows, out, workers=workers, device=device, progress=True)
     click.echo(write_geometry_report(plan, rows, reports, out), nl=False)
     click.echo(f"written to {out}")

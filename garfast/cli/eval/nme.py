@@ -15,9 +15,7 @@ from garfast.cli.options import device_option, model_option
 @click.option(
     "--predict",
     type=click.Choice(["detector", "landmarks", "inversion", "full"]),
-    default="full",
-    show_default=True,
-    help="Landmarks of the detector alone, or of the mesh that is fitted up to these stages.",
+    help="Landmarks of the detector alone, or of the mesh fitted up to these stages. Default: as `garfast fit`.",
 )
 @click.option("--detector", type=click.Choice(["embedded", "face-alignment"]), default="embedded", show_default=True)
 @click.option(
@@ -43,7 +41,7 @@ from garfast.cli.options import device_option, model_option
 def command(
     folder: Path,
     out: Path,
-    predict: str,
+    predict: str | None,
     detector: str,
     box: str,
     jaw: str,
@@ -69,9 +67,10 @@ def command(
         evaluate_landmarks,
         write_landmark_report,
     )
-    from garfast.evaluate.rows import make_row
+    from garfast.evaluate.rows import furthest_kind, make_row
     from garfast.morphable import load_model
 
+    predict = predict or (furthest_kind() if weights is None else "full")
     truths = find_truth(folder, origin)[:limit]
     found = DetectorPredictor(detector, box=box, jaw=jaw)
     predictor: Predictor = found
