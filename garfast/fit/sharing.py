@@ -52,9 +52,7 @@ def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | Non
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
     if missing:
-        raise ArgumentError(
-            f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun"
-        )
+        raise ArgumentError(f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun")
     import torch.distributed as dist
 
     rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])

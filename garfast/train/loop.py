@@ -82,7 +82,8 @@ class LoopConfig:
     Attributes:
         out: folder for the checkpoint, the logs and the curves.
         steps: the step to stop at, counted from the very first start.
-        log_every, evaluate_every, checkpoint_every: in steps. Scalars in the log are means since the line before.
+        log_every, evaluate_every, checkpoint_every: in steps. Scalars in the log are means since the line before, each
+            over the steps that reported it.
         minutes: stop (with a checkpoint) after this long, counted from this start; None for no limit.
     """
 
@@ -125,7 +126,7 @@ def train(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     step = _resume(task, out, crew)
-    started, sums, count = time.monotonic(), dict[str, float](), 0
+    started, sums, counts = time.monotonic(), dict[str, float](), dict[str, int]()
     saved = step
     quiet = not (progress and crew.first)
 
@@ -144,14 +145,14 @@ def train(
             _check(scalars, crew, step, saved, out)
             step += 1
             bar.update()
-            count += 1
             for name, value in scalars.items():
                 sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + 1
             if step % config.log_every == 0:
-                means = {name: value / count for name, value in sums.items()}
+                means = {name: value / counts[name] for name, value in sums.items()}
                 log(LOG, "train", means, {"seconds": round(time.monotonic() - started, 1)})
                 bar.set_postfix({"loss": f"{means.get('loss', float('nan')):.4f}"})
-                sums, count = {}, 0
+                sums, counts = {}, {}
             if step % config.evaluate_every == 0 or step == config.steps:
                 figures = task.evaluate(step)
                 if figures:
@@ -218,12 +219,20 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    new = not path.is_file()
-    with writing(path), open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    """Add a row; columns that the file does not have yet stay empty in the rows before."""
+    with writing(path):
+        rows = read_log(path)
+        known = list(rows[0]) if rows else list(row)
+        names = known + [name for name in row if name not in known]
+        formatted = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+        if not rows or names != known:
+            with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+                writer = csv.DictWriter(file, names, restval="")
+                writer.writeheader()
+                writer.writerows([*rows, formatted])
+            return
+        with open(path, "a", newline="") as file:
+            csv.DictWriter(file, names, restval="").writerow(formatted)
 
 
 def draw_curves(out: str | os.PathLike[str]) -> None:
@@ -237,7 +246,8 @@ def draw_curves(out: str | os.PathLike[str]) -> None:
         rows = read_log(Path(out) / name)
         for key in rows[0] if rows else []:
             if key not in ("step", "seconds"):
-                series.append((mark + key, [float(r["step"]) for r in rows], [float(r[key]) for r in rows]))
+                there = [row for row in rows if row[key]]
+                series.append((mark + key, [float(r["step"]) for r in there], [float(r[key]) for r in there]))
     if not series:
         return
     columns = min(4, len(series))

@@ -136,3 +136,20 @@ def test_learning_rate_rises_stays_and_falls():
     assert rates[200] == rates[450] == 1
     assert rates[750] == pytest.approx(0.5)
     assert rates[1000] == 0
+
+
+class _Phases(_Line):
+    """Reports another scalar from its third step on, and only in every second step."""
+
+    def step(self, step: int) -> dict[str, float]:
+        scalars = super().step(step)
+        return {**scalars, "late": float(step)} if step >= 2 and step % 2 == 0 else scalars
+
+
+def test_scalars_may_come_later_and_rarely(tmp_path):
+    train(_Phases(), _config(tmp_path, 6), progress=False)
+    train(_Phases(), _config(tmp_path, 8), progress=False)
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["late"] for row in rows] == ["", "2", "4", "6"]
+    assert all(float(row["loss"]) > 0 and float(row["seconds"]) >= 0 for row in rows)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
