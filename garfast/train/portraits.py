@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,17 +78,65 @@ class Geometry(NamedTuple):
         )
 
 
-class Portraits:
-    """A folder that :func:`draw_portraits` filled, finished or still growing.
-
-    Args:
-        folder: the folder.
-        models: face models by name where they are at hand already; others are loaded by the names in the folder.
+class PortraitSource(ABC):
+    """Aligned synthetic photographs with their geometry; the first `HELD_OUT` are for measuring.
 
     Attributes:
         count: how many portraits there are.
         size: their side, pixels.
         models: the face models they show.
+    """
+
+    count: int
+    size: int
+    models: tuple[MorphableModel, ...]
+
+    @abstractmethod
+    def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Some columns of some portraits, as :func:`portrait` makes them, stacked."""
+
+    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """uint8 [B, 3, size, size] sRGB."""
+        images = self.arrays(np.asarray(rows), ["images"])["images"]
+        return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+    def landmarks(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """float32 [B, 68, 2] aligned pixels, the model's own (3D-consistent) landmarks."""
+        return torch.from_numpy(self.arrays(np.asarray(rows), ["landmarks"])["landmarks"])
+
+    def person(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        """int64 [B] who it is: rows with the same number show the same identity with the same looks."""
+        return torch.from_numpy(self.arrays(np.asarray(rows), ["person"])["person"].astype(np.int64))
+
+    def geometry(self, rows: Sequence[int] | NDArray[np.integer]) -> list[Geometry]:
+        """The true faces, grouped by model and projection."""
+        columns = self.arrays(np.asarray(rows), ["model", "pinhole", "shape", "exp", "pose", "camera"])
+        groups = []
+        for k, model in enumerate(self.models):
+            for p, projection in enumerate(_PROJECTIONS):
+                places = np.flatnonzero((columns["model"] == k) & (columns["pinhole"] == p))
+                if not len(places):
+                    continue
+                values = {name: torch.from_numpy(columns[name][places]) for name in ("shape", "exp", "pose", "camera")}
+                pose = Pose(values["pose"][:, :3], values["pose"][:, 3:])
+                shape, exp = values["shape"][:, : model.num_shape], values["exp"][:, : model.num_exp]
+                place = torch.from_numpy(places)
+                groups.append(Geometry(place, model, shape, exp, pose, values["camera"], projection))
+        return groups
+
+    def normal_maps(
+        self, rows: Sequence[int] | NDArray[np.integer], resolutions: int | Sequence[int]
+    ) -> Tensor | list[Tensor]:
+        """True normal maps [B, 3, r, r] for one resolution, or a list of them for several."""
+        return normal_maps(self.geometry(rows), len(rows), resolutions)
+
+
+class Portraits(PortraitSource):
+    """A folder that :func:`draw_portraits` filled, finished or still growing.
+
+    Args:
+        folder: the folder.
+        models: face models by name where they are at hand already; others are loaded by the names in the folder.
 
     Raises:
         TrainingError: the folder holds no portraits.
@@ -111,45 +160,39 @@ class Portraits:
         self.count = int((self.folder / "count.txt").read_text())
         return self.count
 
-    def take(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """uint8 [B, 3, size, size] sRGB."""
-        images = self._arrays["images"][np.asarray(rows)]
-        return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        return {name: self._arrays[name][rows] for name in names}
 
-    def landmarks(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """float32 [B, 68, 2] aligned pixels, the model's own (3D-consistent) landmarks."""
-        return torch.from_numpy(self._arrays["landmarks"][np.asarray(rows)])
 
-    def person(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
-        """int64 [B] who it is: rows with the same number show the same identity with the same looks."""
-        return torch.from_numpy(self._arrays["person"][np.asarray(rows)].astype(np.int64))
+class LivePortraits(PortraitSource):
+    """Portraits drawn when they are asked for: nothing on the disk, about 20 ms each; the last ones are remembered.
 
-    def geometry(self, rows: Sequence[int] | NDArray[np.integer]) -> list[Geometry]:
-        """The true faces, grouped by model and projection."""
-        index = np.asarray(rows)
-        which = self._arrays["model"][index]
-        pinhole = self._arrays["pinhole"][index]
-        groups = []
-        for k, model in enumerate(self.models):
-            for p, projection in enumerate(_PROJECTIONS):
-                places = np.flatnonzero((which == k) & (pinhole == p))
-                if not len(places):
-                    continue
-                values = {
-                    name: torch.from_numpy(self._arrays[name][index[places]])
-                    for name in ("shape", "exp", "pose", "camera")
-                }
-                pose = Pose(values["pose"][:, :3], values["pose"][:, 3:])
-                shape, exp = values["shape"][:, : model.num_shape], values["exp"][:, : model.num_exp]
-                place = torch.from_numpy(places)
-                groups.append(Geometry(place, model, shape, exp, pose, values["camera"], projection))
-        return groups
+    Row ``k`` is what :func:`draw_portraits` would write as row ``k`` with the same settings.
 
-    def normal_maps(
-        self, rows: Sequence[int] | NDArray[np.integer], resolutions: int | Sequence[int]
-    ) -> Tensor | list[Tensor]:
-        """True normal maps [B, 3, r, r] for one resolution, or a list of them for several."""
-        return normal_maps(self.geometry(rows), len(rows), resolutions)
+    Args:
+        models: face models and their shares.
+        size: side of the aligned pictures, pixels.
+        seed: of the synthetic photographs.
+        config: what the photographs show.
+    """
+
+    count = 10_000_000
+
+    def __init__(
+        self,
+        models: Sequence[tuple[MorphableModel, float]],
+        size: int,
+        seed: int = 0,
+        config: SynthConfig = SYNTH,
+    ) -> None:
+        self.size, self.models = size, tuple(model for model, _ in models)
+        self._drawing = _Drawing(models, size, seed, config, range(self.count))
+        self._last: dict[int, dict[str, Any]] = {}
+
+    def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        wanted = [int(row) for row in rows]
+        self._last = {row: self._last.get(row) or self._drawing[row] for row in wanted}
+        return {name: np.stack([self._last[row][name] for row in wanted]) for name in names}
 
 
 def normal_maps(groups: Sequence[Geometry], batch: int, resolutions: int | Sequence[int]) -> Tensor | list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from garfast.errors import TrainingError
 from garfast.landmarks.alignment import TEMPLATE
 from garfast.morphable import load_model
-from garfast.train.portraits import SYNTH, Portraits, draw_portraits
+from garfast.train.portraits import SYNTH, LivePortraits, Portraits, draw_portraits
 
 pytestmark = pytest.mark.slow
 
@@ -72,3 +72,12 @@ def test_a_stopped_drawing_goes_on(folder, tmp_path):
 def test_no_portraits(tmp_path):
     with pytest.raises(TrainingError, match="holds no portraits"):
         Portraits(tmp_path)
+
+
+def test_live_portraits_are_those_of_the_folder(folder):
+    written, live = Portraits(folder), LivePortraits([(load_model("builtin"), 1.0)], 64, 3)
+    rows = [5, 1, 5]
+    assert torch.equal(live.take(rows), written.take(rows))
+    torch.testing.assert_close(live.landmarks(rows), written.landmarks(rows))
+    assert torch.equal(live.normal_maps(rows, 32), written.normal_maps(rows, 32))
+    assert live.person(rows).tolist() == [1, 0, 1]
