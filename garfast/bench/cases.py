@@ -29,6 +29,8 @@ class Case:
     flops: float  # of the forward
     min_bytes: float  # that the forward must move
     make: Callable[[str], Function]
+    # A copy of the operator's input into newly allocated memory, the least that a pass over it can cost; or None.
+    make_clone: Callable[[], Function] | None = None
 
     @property
     def name(self) -> str:
@@ -131,9 +133,14 @@ def noise_bias_act_cases(
 
                     return _timed(run, [x, scale_map, shift_map, strength, bias], direction)
 
+                def make_clone(batch: int = batch, count: int = count, size: int = size) -> Function:
+                    return torch.randn(batch, count, size, size, device=device, dtype=dtype).clone
+
                 elements = batch * size * size * (2 * count + 3)
                 label = f"{count}x{size}x{size}"
-                cases.append(Case("noise_bias_act", label, batch, dtype, direction, 0, elements * dtype.itemsize, make))
+                clone = make_clone if direction == "forward" else None
+                bytes_ = elements * dtype.itemsize
+                cases.append(Case("noise_bias_act", label, batch, dtype, direction, 0, bytes_, make, clone))
     return cases
 
 

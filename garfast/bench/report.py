@@ -45,6 +45,15 @@ class Row:
         ideal = max(self.flops / rate, self.min_bytes / ceiling.copy_bytes_per_second)
         return ideal / self.timings["kernel"].median
 
+    @property
+    def fraction_of_clone(self) -> float | None:
+        """Time of copying the input into newly allocated memory over the kernels' time; None where not measured.
+
+        The ceiling's copy goes into memory that is there already, which on a CPU is faster: a new result's pages must
+        be fetched from the system first.
+        """
+        return self.timings["clone"].median / self.timings["kernel"].median if "clone" in self.timings else None
+
 
 def row(case: Case, timings: dict[str, Timing]) -> Row:
     """The row of a measured case."""
@@ -93,23 +102,32 @@ def _driver() -> str:
 
 
 def table(rows: Sequence[Row], ceiling: Ceiling) -> str:
-    """A plain-text table, one line per case, with the geometric mean of the speed-ups per operator and direction."""
-    head = f"{'case':<58} {'reference':>12} {'kernel':>12} {'speed-up':>9} {'ceiling':>8}"
+    """A plain-text table, one line per case, with the geometric mean of the speed-ups per operator and direction.
+
+    'speed-up' is over the reference, 'compiled' over the reference under torch.compile; 'ceiling' and 'clone' are the
+    shares of what the copy bandwidth and matrix rate allow and of the speed of ``x.clone()``.
+    """
+    head = f"{'case':<58} {'reference':>12} {'kernel':>12} {'speed-up':>9} {'compiled':>9} {'ceiling':>8} {'clone':>6}"
     lines = [head, "-" * len(head)]
     for r in rows:
         name = f"{r.op} {r.label} x{r.batch} {r.dtype} {'fwd+bwd' if r.direction != 'forward' else 'fwd'}"
         share = f"{100 * r.fraction_of_ceiling(ceiling):.0f}%" if r.direction == "forward" else ""
+        compiled = r.timings.get("compiled")
+        over_compiled = f"{compiled.median / r.timings['kernel'].median:.2f}x" if compiled else ""
+        clone = "" if r.fraction_of_clone is None else f"{100 * r.fraction_of_clone:.0f}%"
         times = [f"{1e3 * r.timings[k].median:.3f} ms" for k in ("reference", "kernel")]
-        lines.append(f"{name:<58} {times[0]:>12} {times[1]:>12} {r.speedup:>8.2f}x {share:>8}")
+        lines.append(
+            f"{name:<58} {times[0]:>12} {times[1]:>12} {r.speedup:>8.2f}x {over_compiled:>9} {share:>8} {clone:>6}"
+        )
     lines.append("")
     for op in dict.fromkeys(r.op for r in rows):
         for direction in dict.fromkeys(r.direction for r in rows):
             for batch in dict.fromkeys(r.batch for r in rows):
-                ratios = [r.speedup for r in rows if (r.op, r.direction, r.batch) == (op, direction, batch)]
-                if ratios:
-                    mean = geometric_mean(ratios)
+                gains = [r.speedup for r in rows if (r.op, r.direction, r.batch) == (op, direction, batch)]
+                if gains:
+                    mean = geometric_mean(gains)
                     lines.append(
-                        f"{op}, {direction}, batch {batch}: geometric mean {mean:.2f}x, least {min(ratios):.2f}x"
+                        f"{op}, {direction}, batch {batch}: geometric mean {mean:.2f}x, least {min(gains):.2f}x"
                     )
     return "\n".join(lines)
 

@@ -71,6 +71,8 @@ def run(
     for case in tqdm(select(device, operators, batches, dtype, max_resolution or (256 if on_gpu else 64))):
         torch.manual_seed(0)
         candidates: dict[str, Function] = {"reference": case.make("reference"), "kernel": case.make("auto")}
+        if case.make_clone:
+            candidates["clone"] = case.make_clone()
         if compiled:
             candidates["compiled"] = torch.compile(case.make("reference"))
         rows.append(report.row(case, measure(candidates, device, seconds=seconds)))

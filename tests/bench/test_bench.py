@@ -66,6 +66,21 @@ def test_results_survive_a_round_trip(tmp_path):
         report.load(tmp_path / "results.json")
 
 
+def test_table_shows_both_definitions_of_the_ceiling_and_the_compiled_reference():
+    once = {"reference": 4.0, "kernel": 1.0, "clone": 0.8, "compiled": 3.0}
+    timings = {name: timing.Timing(value, value, value, 5) for name, value in once.items()}
+    row = report.Row("noise_bias_act", "3x5x5", 1, "float32", "forward", 0.0, 500.0, timings)
+    line = report.table([row], timing.Ceiling(1000.0, {})).splitlines()[2]
+    assert line.split()[-4:] == ["4.00x", "3.00x", "50%", "80%"]
+
+
+def test_clone_is_measured_for_the_forward_alone():
+    forward, both = noise_bias_act_cases("cpu", torch.float32, [1], [(3, 5)])
+    assert both.make_clone is None
+    assert forward.make_clone is not None
+    assert forward.make_clone()().shape == (1, 3, 5, 5)
+
+
 def test_geometric_mean():
     assert report.geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
     assert math.isnan(report.geometric_mean([]))

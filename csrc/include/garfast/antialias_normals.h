@@ -401,12 +401,16 @@ GARFAST_HD void crossing_backward(const AntialiasBackwardParams<T>& p, const Cro
 }
 
 // Calls visit(crossing, edge on the image, edge, outside pixel, direction) for every crossing of a triangle's outline.
+// `turns`, if not null, says of which vertices there may be an outline edge.
 template <typename T, typename Visit>
-GARFAST_HD void visit_outline(const AntialiasScene<T>& s, int64_t sample, int32_t triangle, Visit visit) {
+GARFAST_HD void visit_outline(const AntialiasScene<T>& s, int64_t sample, int32_t triangle, Visit visit,
+                              const uint8_t* turns = nullptr) {
   const RasterVertex<T>* screen = s.screen + sample * s.num_vertices;
   const int side = triangle_side(screen, s.triangles + 3 * int64_t(triangle));
   if (side == 0 || (side < 0 && s.cull)) return;
   for (int k = 0; k < 3; ++k) {
+    const int32_t* t = s.triangles + 3 * int64_t(triangle);
+    if (turns && !(turns[t[k]] && turns[t[k == 2 ? 0 : k + 1]])) continue;
     if (!is_outline(s, screen, triangle, k, side)) continue;
     const int32_t edge = 3 * triangle + k;
     for (int level = 0; level < s.levels.count; ++level)
@@ -418,15 +422,17 @@ GARFAST_HD void visit_outline(const AntialiasScene<T>& s, int64_t sample, int32_
 
 template <typename T>
 GARFAST_HD void outline_backward(const AntialiasBackwardParams<T>& p, int64_t sample, int32_t triangle,
-                                 RasterCornerGrad<T>* sum) {
+                                 RasterCornerGrad<T>* sum, const uint8_t* turns = nullptr) {
   const AntialiasScene<T>& s = p.scene;
-  visit_outline(s, sample, triangle,
-                [&](const Crossing<T>& x, const OutlineEdge<T>& e, int32_t edge, LevelPixel at, int direction) {
-                  const unsigned long long key = s.slots[slot_index(s.levels, s.batch, at) + direction];
-                  const int k = edge % 3;
-                  if (key != kEmptySlot && slot_edge(key) == edge)
-                    crossing_backward(p, x, e, at, direction, sum + k, sum + (k == 2 ? 0 : k + 1));
-                });
+  visit_outline(
+      s, sample, triangle,
+      [&](const Crossing<T>& x, const OutlineEdge<T>& e, int32_t edge, LevelPixel at, int direction) {
+        const unsigned long long key = s.slots[slot_index(s.levels, s.batch, at) + direction];
+        const int k = edge % 3;
+        if (key != kEmptySlot && slot_edge(key) == edge)
+          crossing_backward(p, x, e, at, direction, sum + k, sum + (k == 2 ? 0 : k + 1));
+      },
+      turns);
 }
 
 GARFAST_MATH_END
