@@ -84,14 +84,31 @@ struct LaneTerms {
   Scratch<A> row_scale_, row_shift_;
 };
 
-// y may be x.
+// y may be x. act(v) * gain is one multiplication by the slope of v's side; without a clamp there is nothing to
+// compare.
+template <bool kClamp, typename A>
+inline void epilogue_lanes(const A* x, const A* scale, const A* shift, RowTerms<A> row, A alpha, A gain, A clamp, A* y,
+                           int64_t n) {
+  const A below = alpha * gain;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A v = x[i] * (row.scale * scale[i]) + (row.shift + shift[i]);
+    const A a = v * (v > A(0) ? gain : below);
+    if constexpr (kClamp)
+      y[i] = a > clamp ? clamp : a < -clamp ? -clamp : a;
+    else
+      y[i] = a;
+  }
+}
+
 template <typename S, typename A>
 inline void epilogue_row(const A* x, const A* scale, const A* shift, RowTerms<A> row, const EpilogueTerms<S>& t, A* y,
                          int64_t n) {
   const A alpha = t.alpha, gain = t.gain, clamp = t.clamp;
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i)
-    y[i] = activate(x[i] * (row.scale * scale[i]) + (row.shift + shift[i]), alpha, gain, clamp);
+  if (clamp == clamp)
+    epilogue_lanes<true>(x, scale, shift, row, alpha, gain, clamp, y, n);
+  else
+    epilogue_lanes<false>(x, scale, shift, row, alpha, gain, clamp, y, n);
 }
 
 // One line of `width` pixels of one channel of a contiguous result: f, where wanted, and its epilogue y, where wanted.
