@@ -164,9 +164,8 @@ def _iterate(
     trust = _trust(geometry, faces, config, state.rotation)
     problem = _problem(geometry, faces, config, contour, trust)
     before = project(problem, state)
-    robust = 1 / (1 + _missed(problem, before) / (config.robust_cutoff * track.noise[:, None]).square()).square()
-    strength = robust.sqrt() / track.noise[:, None]
-    problem = replace(problem, whitening=trust * strength[..., None, None])
+    robust = _robust(problem, before, track.noise, config)
+    problem = _weighted(problem, robust, track.noise)
 
     damping = track.damping
     for _ in range(config.inner_steps):
@@ -192,6 +191,23 @@ def _iterate(
         settled=settled,
         iterations=track.iterations + 1,
     )
+
+
+def final_problem(geometry: LandmarkGeometry, faces: FaceFrame, config: LandmarkFitConfig, track: Track) -> Problem:
+    """The least-squares problem that the fits of a track stand at, with its contour points, weights and noise."""
+    problem = _problem(geometry, faces, config, track.contour, _trust(geometry, faces, config, track.state.rotation))
+    robust = _robust(problem, project(problem, track.state), track.noise, config)
+    return _weighted(problem, robust, track.noise)
+
+
+def _robust(problem: Problem, projected: Tensor, noise: Tensor, config: LandmarkFitConfig) -> Tensor:
+    """[B, 68] Geman-McClure weights."""
+    return 1 / (1 + _missed(problem, projected) / (config.robust_cutoff * noise[:, None]).square()).square()
+
+
+def _weighted(problem: Problem, robust: Tensor, noise: Tensor) -> Problem:
+    strength = robust.sqrt() / noise[:, None]
+    return replace(problem, whitening=problem.whitening * strength[..., None, None])
 
 
 def _base_weights(faces: FaceFrame, config: LandmarkFitConfig) -> Tensor:

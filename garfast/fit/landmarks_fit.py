@@ -90,17 +90,17 @@ def fit_landmarks(
     config = config or LandmarkFitConfig()
     if projection not in ("orthographic", "pinhole"):
         raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', got {projection!r}")
-    points, reliability = _checked(landmarks, weights, model)
+    points, reliability = checked_landmarks(landmarks, weights, model)
     geometry = LandmarkGeometry.from_model(model)
     faces = FaceFrame.of(points, reliability, image_size, projection, config)
     track = Track.empty(geometry, faces)
     for start in range(0, points.shape[0], CHUNK):
         rows = torch.arange(start, min(start + CHUNK, points.shape[0]), device=points.device)
         track = track.put(rows, solve(geometry, faces[rows], config))
-    return _result(model, geometry, points, faces, track, image_size, config)
+    return landmark_fit_of(model, geometry, points, faces, track, image_size, config)
 
 
-def _checked(landmarks: Tensor, weights: Tensor | None, model: MorphableModel) -> tuple[Tensor, Tensor]:
+def checked_landmarks(landmarks: Tensor, weights: Tensor | None, model: MorphableModel) -> tuple[Tensor, Tensor]:
     """Landmarks [B, 68, 2] and weights [B, 68], float64 on the model's device; weight 0 where NaN."""
     points = torch.as_tensor(landmarks).to(model.mean.device, torch.float64)
     points = points[None] if points.ndim == 2 else points
@@ -125,7 +125,7 @@ def _checked(landmarks: Tensor, weights: Tensor | None, model: MorphableModel) -
     return points, reliability
 
 
-def _result(
+def landmark_fit_of(
     model: MorphableModel,
     geometry: LandmarkGeometry,
     points: Tensor,
@@ -134,6 +134,7 @@ def _result(
     image_size: tuple[int, int],
     config: LandmarkFitConfig,
 ) -> LandmarkFit:
+    """What solved tracks [B] mean in photo pixels, for landmarks [B, 68, 2]."""
     state, size = track.state, faces.size
 
     def out(value: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def random_faces(
     yaw: float = 60.0,
     roll: float = 30.0,
     project: Callable[[Tensor], Tensor] = orthographic,
+    one_person: bool = False,
 ) -> Faces:
     """Faces with coefficients from the prior (three in ten expressions active) and uniform poses, in 512x512 pixels."""
     random = torch.Generator().manual_seed(seed)
@@ -57,7 +58,7 @@ def random_faces(
         return (torch.rand(count, generator=random) * 2 - 1) * math.radians(limit)
 
     rotation = euler_to_matrix(uniform(yaw), uniform(25.0), uniform(roll)).double()
-    shape = torch.randn(count, model.num_shape, generator=random)
+    shape = torch.randn(1 if one_person else count, model.num_shape, generator=random).expand(count, -1)
     exp = torch.randn(count, model.num_exp, generator=random)
     exp = exp * (torch.rand(count, model.num_exp, generator=random) < 0.3)
     lower, upper = model.exp_bounds.T
