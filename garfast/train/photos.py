@@ -263,31 +263,29 @@ def open_photos(
 
 
 class ShardedOrder:
-    """Which rows a process takes at which step: a permutation of all rows for each epoch, shared out evenly.
+    """Which rows each part of each step takes: a permutation of all rows for each epoch, dealt out in turn.
 
-    It has no state: a run that goes on at some step takes the rows it would have taken. Together the processes take
-    what a single one with their joint batch takes, in the places of ``distributed.own``.
+    It has no state: a run that goes on at some step takes the rows it would have taken, and processes that share a
+    step take different ones without talking to each other.
 
     Args:
         count: rows of the source.
         seed: of the permutations.
-        rank, world: number of this process and of all.
         first: rows before it are left out (held out).
 
     Raises:
-        ArgumentError: there is no row, or no such process.
+        ArgumentError: there is no row.
     """
 
-    def __init__(self, count: int, seed: int, rank: int = 0, world: int = 1, *, first: int = 0) -> None:
-        if count <= first or not 0 <= rank < world:
-            raise ArgumentError(f"there is no order of rows {first}..{count - 1} for process {rank} of {world}")
-        self.count, self.seed, self.rank, self.world, self.first = count - first, seed, rank, world, first
+    def __init__(self, count: int, seed: int, *, first: int = 0) -> None:
+        if count <= first:
+            raise ArgumentError(f"there is no order of rows {first}..{count - 1}")
+        self.count, self.seed, self.first = count - first, seed, first
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
-    def rows(self, step: int, batch: int) -> NDArray[np.int64]:
-        """[batch] rows of this process at a step; ``batch`` is the same at all steps."""
-        start = step * batch * self.world
-        places = np.arange(start + self.rank, start + batch * self.world, self.world)
+    def rows(self, turn: int, batch: int) -> NDArray[np.int64]:
+        """[batch] rows of a turn, ``step * parts + part``; ``batch`` is the same at all turns."""
+        places = np.arange(turn * batch, (turn + 1) * batch)
         epochs = places // self.count
         out = np.empty(batch, np.int64)
         for epoch in np.unique(epochs).tolist():

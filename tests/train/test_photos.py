@@ -175,13 +175,8 @@ def test_every_epoch_takes_each_row_once_in_another_order():
     assert not np.array_equal(ShardedOrder(10, seed=2).rows(7, 4), order.rows(7, 4))
 
 
-def test_processes_take_the_joint_batchs_rows():
-    joint = ShardedOrder(11, seed=3, first=2)
-    parts = [ShardedOrder(11, seed=3, rank=rank, world=3, first=2) for rank in range(3)]
-    for step in range(6):
-        whole = joint.rows(step, 6)
-        assert whole.min() >= 2
-        for rank, part in enumerate(parts):
-            assert np.array_equal(part.rows(step, 2), whole[rank::3])
-    with pytest.raises(ArgumentError, match="process 3 of 3"):
-        ShardedOrder(11, seed=3, rank=3, world=3)
+def test_rows_before_the_first_are_left_out():
+    order = ShardedOrder(11, seed=3, first=2)
+    assert sorted(np.concatenate([order.rows(turn, 3) for turn in range(3)])) == list(range(2, 11))
+    with pytest.raises(ArgumentError, match="no order of rows"):
+        ShardedOrder(2, seed=3, first=2)

@@ -48,8 +48,7 @@ def augment(
     """Transform pictures at random.
 
     Args:
-        images: [B, 3, H, W] RGB, about -1..1, any floating dtype. With several processes, this one's part of a joint
-            batch (``distributed.own``): each sample gets the transform that it has in one process.
+        images: [B, 3, H, W] RGB, about -1..1, any floating dtype.
         p: probability of each transform, 0..1: a number, or a tensor [] or [B].
         rng: generator of the random numbers, on the CPU or the pictures' device; None for the CPU's global one.
         config: the transforms.
@@ -74,27 +73,20 @@ def augment(
 
 
 class _Draws:
-    """Random numbers of a batch, the same for a sample however many processes share the batch."""
+    """Random numbers of a batch."""
 
     def __init__(self, images: Tensor, p: float | Tensor, rng: torch.Generator | None) -> None:
         self.count, self.device, self.rng = len(images), images.device, rng
+        self.where = rng.device if rng is not None else torch.device("cpu")
         self.p = torch.as_tensor(p, dtype=torch.float32, device=images.device).expand(self.count)
-
-    def _take(self, numbers: Tensor) -> Tensor:
-        return distributed.own(numbers).to(self.device, non_blocking=True)
-
-    def _shape(self, *more: int) -> tuple[int, ...]:
-        return (distributed.joint_size(self.count), *more)
 
     def uniform(self, *more: int) -> Tensor:
         """[B, ...] in 0..1."""
-        where = self.rng.device if self.rng is not None else "cpu"
-        return self._take(torch.rand(self._shape(*more), generator=self.rng, device=where))
+        return torch.rand((self.count, *more), generator=self.rng, device=self.where).to(self.device)
 
     def normal(self, *more: int) -> Tensor:
         """[B, ...] Gaussian."""
-        where = self.rng.device if self.rng is not None else "cpu"
-        return self._take(torch.randn(self._shape(*more), generator=self.rng, device=where))
+        return torch.randn((self.count, *more), generator=self.rng, device=self.where).to(self.device)
 
     def chosen(self, value: Tensor, otherwise: float) -> Tensor:
         """``value`` [B, ...] for a share p of the samples, ``otherwise`` for the rest."""

@@ -1,8 +1,8 @@
 """Several processes that train one model, as ``torchrun`` starts them; everything also works in a single process.
 
-Work is divided so that W processes with B samples each do exactly what one process with W * B samples does: random
-numbers are drawn for the joint batch by every process alike, process r takes the samples r, r + W, r + 2W, ... (see
-:func:`own`; this also keeps the discriminator's groups of ``minibatch_stddev`` together), and gradients are averaged.
+A step's joint batch consists of parts: those that one process works through one after the other (accumulation), times
+the processes. Random numbers depend on the step and the number of the part alone and gradients are averaged, so W
+processes do exactly what a single one does with W times as many parts.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
 from garfast.errors import ArgumentError, TrainingError
-
-T = TypeVar("T", Tensor, Sequence[int])
 
 _BUCKET = 1 << 25
 """Elements that are reduced in one go: fewer messages, and a bounded copy."""
@@ -97,25 +94,9 @@ def processes(device: str = "auto", *, minutes: float = 30) -> Iterator[torch.de
         dist.destroy_process_group()
 
 
-def own(joint: T) -> T:
-    """What of a joint batch is this process's: every W-th along the first dimension, from the rank on."""
-    return joint[rank() :: world()]  # type: ignore[return-value]
-
-
 def joint_size(batch: int) -> int:
     """Size of the joint batch of which each process has ``batch`` samples."""
     return batch * world()
-
-
-def own_size(joint: int) -> int:
-    """Size of this process's part of a joint batch.
-
-    Raises:
-        ArgumentError: the joint batch cannot be divided evenly.
-    """
-    if joint % world():
-        raise ArgumentError(f"a batch of {joint} cannot be divided evenly among {world()} processes")
-    return joint // world()
 
 
 @torch.no_grad()
@@ -132,12 +113,15 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def average_scalars(scalars: dict[str, float], device: torch.device | str = "cpu") -> dict[str, float]:
-    """Means over the processes of numbers with the same names in all of them; ``device``: that of the training."""
+def average_scalars(scalars: dict[str, float]) -> dict[str, float]:
+    """Means over the processes of named numbers; one that a process lacks counts as 0 there."""
     if not _several():
         return scalars
-    values = average(torch.tensor([scalars[name] for name in sorted(scalars)], dtype=torch.float64, device=device))
-    return {**scalars, **dict(zip(sorted(scalars), values.tolist(), strict=True))}
+    everyone: list[dict[str, float] | None] = [None] * world()
+    dist.all_gather_object(everyone, scalars)
+    found = [one for one in everyone if one is not None]
+    names = dict.fromkeys(name for one in found for name in one)
+    return {name: sum(one.get(name, 0.0) for one in found) / len(found) for name in names}
 
 
 @torch.no_grad()
@@ -146,11 +130,23 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
     With losses that are means over each process's samples these are the gradients of the joint batch. Called once
     after the last backward of a step, it serves accumulated gradients and second derivatives alike, where the hooks of
-    DistributedDataParallel would not. Parameters without a gradient must be the same in all processes.
+    DistributedDataParallel would not. A parameter without a gradient in some of the processes counts as 0 there.
     """
     if not _several():
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    parameters = list(parameters)
+    if not parameters:
+        return
+    device = parameters[0].device
+    has = total(
+        torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.int32, device=device)
+    )
+    gradients = []
+    for parameter, count in zip(parameters, has.tolist(), strict=True):
+        if count:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
     for bucket in _buckets(gradients):
         flat = average(torch.cat([gradient.reshape(-1) for gradient in bucket]))
         for gradient, mean in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from garfast.train.gar import distributed
+
 FACE = 1e-3
 """Pixels whose squared normal is longer than this belong to the face (equation 6)."""
 
@@ -97,7 +99,8 @@ class PathLength(nn.Module):
     """Path-length regularisation over styles and normal maps.
 
     A step of fixed size in w, and one in the normal maps, should change the picture by a fixed amount: the penalty is
-    ``(|J^T y| - a)^2`` with y Gaussian and a the running mean of the lengths, once for each kind of input.
+    ``(|J^T y| - a)^2`` with y Gaussian and a the running mean of the lengths, once for each kind of input. With several
+    processes the mean is that of all of them.
     """
 
     mean_w: Tensor
@@ -129,5 +132,5 @@ class PathLength(nn.Module):
 
     def _penalty(self, lengths: Tensor, mean: Tensor) -> Tensor:
         with torch.no_grad():
-            mean.lerp_(lengths.mean(), self.decay)
+            mean.lerp_(distributed.average(lengths.mean()), self.decay)
         return (lengths - mean).square().mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from garfast.networks.landmark_net import LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer, save_renderer
+from garfast.train.gar import distributed
 from garfast.train.gar.augment import AdaController, augment
 from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_places, parameters
 from garfast.train.gar.losses import (
@@ -40,6 +41,7 @@ from garfast.train.gar.losses import (
 )
 from garfast.train.gar.presets import GarTraining
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.photos import ShardedOrder
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 
 _CROP = 1.4
@@ -147,7 +149,10 @@ class GarTask:
         self.ada = None
         if settings.ada_target is not None:
             self.ada = AdaController(settings.ada_target, kimg=settings.ada_images / 1000)
-        decay = 0.5 ** (settings.batch / settings.half_life)
+        self._photo_order: ShardedOrder | None = None
+        for part in (self.generator, self.discriminator, *([] if self.inverter is None else [self.inverter])):
+            distributed.same_start(part)
+        decay = 0.5 ** (distributed.joint_size(settings.batch) / settings.half_life)
         self.average = Averaged(self.generator, decay)
         self.inverter_average = None if self.inverter is None else Averaged(self.inverter, decay)
 
@@ -155,7 +160,6 @@ class GarTask:
 
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings
-        torch.manual_seed(settings.seed * 1_000_003 + step)
         factor = learning_rate(step, settings.steps, warmup=100, decay=settings.decay)
         for optimizer, every in (
             (self.generator_optimizer, settings.path_length_every),
@@ -168,13 +172,24 @@ class GarTask:
             self._descend_discriminator(step, scalars)
         self._descend_generator(step, scalars)
         scalars["loss"] = sum(value for name, value in scalars.items() if name.startswith("g_"))
-        return scalars
+        return distributed.average_scalars(scalars)
+
+    def _parts_of(self, step: int, stage: int) -> Iterator[int]:
+        """The numbers of this process's parts of the joint batch; each starts the random numbers anew.
+
+        So W processes do what a single one does with W times as many parts.
+        """
+        first = distributed.rank() * self.settings.accumulate
+        for part in range(first, first + self.settings.accumulate):
+            words = np.random.SeedSequence([self.settings.seed, step, part, stage]).generate_state(2)
+            torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
+            yield part
 
     def _descend_discriminator(self, step: int, scalars: dict[str, float]) -> None:
         settings = self.settings
         regularise = settings.weights.r1 > 0 and step % settings.r1_every == 0
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in range(settings.accumulate):
+        for part in self._parts_of(step, 0):
             real = self._real(step, part).requires_grad_(regularise)
             with torch.no_grad(), self._autocast():
                 scene = self._scene(step, part, stage=0).repeat(2)
@@ -193,6 +208,7 @@ class GarTask:
                 _note(scalars, "d_r1", penalty, settings.accumulate)
                 loss = loss + 0.5 * settings.weights.r1 * settings.r1_every * penalty
             (loss / settings.accumulate).backward()
+        distributed.average_gradients(self.discriminator.parameters())
         self.discriminator_optimizer.step()
         if self.ada is not None:
             scalars["ada"] = self.ada.update()
@@ -201,7 +217,7 @@ class GarTask:
         settings, weights = self.settings, self.settings.weights
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(False)
-        for part in range(settings.accumulate):
+        for part in self._parts_of(step, 1):
             losses: dict[str, tuple[float, Tensor]] = {}
             if step >= settings.warmup:
                 losses |= self._renderer_losses(step, part)
@@ -216,6 +232,10 @@ class GarTask:
             (weights.path_length * settings.path_length_every * penalty).backward()
             scalars["path_length"] = float(penalty.detach())
         self.discriminator.requires_grad_(True)
+        distributed.average_gradients(self.generator.parameters())
+        distributed.average(self.generator.mapping.mean_w)
+        if self.inverter is not None:
+            distributed.average_gradients(self.inverter.parameters())
         self.generator_optimizer.step()
         self.average.update(self.generator, step)
         if self.inverter is not None and self.inverter_average is not None:
@@ -284,7 +304,7 @@ class GarTask:
     def _path_length(self, step: int) -> Tensor:
         settings = self.settings
         persons = max(1, settings.batch // settings.accumulate // 8)
-        scene = self._scene(step, 0, stage=3, persons=persons)
+        scene = self._scene(step, distributed.rank() * settings.accumulate, stage=3, persons=persons)
         maps = [level.requires_grad_() for level in scene.condition or ()]
         scene.condition = maps or None
         z = torch.randn(len(scene.normals), settings.generator.z_dim, device=self.device)
@@ -301,6 +321,12 @@ class GarTask:
         rng = np.random.default_rng([self.settings.seed, step, part, stage])
         return rng.integers(min(self.first, available - 1), available, count)
 
+    def _order(self) -> ShardedOrder:
+        """Every photograph once an epoch; anew when a folder that is still being filled has grown."""
+        if self._photo_order is None or self._photo_order.count != self.photos.count - self.first:
+            self._photo_order = ShardedOrder(self.photos.count, self.settings.seed, first=self.first)
+        return self._photo_order
+
     def pictures(self, photos: Photos, rows: Sequence[int] | np.ndarray) -> Tensor:
         """Photographs in -1..1 at the generator's size."""
         pictures = photos.take(rows).to(self.device).float() / 127.5 - 1
@@ -308,7 +334,9 @@ class GarTask:
 
     def _real(self, step: int, part: int) -> Tensor:
         settings = self.settings
-        rows = self._rows(step, part, 4, settings.batch // settings.accumulate, self.photos.count)
+        order = self._order()
+        parts = settings.accumulate * distributed.world()
+        rows = order.rows(step * parts + part, settings.batch // settings.accumulate)
         pictures = self.pictures(self.photos, rows)
         if not settings.mirror:
             return pictures
@@ -407,7 +435,7 @@ class GarTask:
     def evaluate(self, step: int) -> dict[str, float]:
         from garfast.train.gar.measure import measure_renderer, sample_sheet
 
-        if self.samples is not None:
+        if self.samples is not None and distributed.is_first():
             write_image(self.samples / f"{step:07d}.png", sample_sheet(self))
         return measure_renderer(self)
 

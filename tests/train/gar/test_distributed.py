@@ -12,8 +12,9 @@ import torch
 
 from garfast.errors import ArgumentError, TrainingError
 from garfast.train.gar import distributed
-from garfast.train.gar.augment import AdaController, augment
+from garfast.train.gar.augment import AdaController
 from garfast.train.loop import read_log, train
+from tests.train.gar.test_task import same
 
 from . import two_processes
 
@@ -48,22 +49,30 @@ def _facts(folder: Path) -> list[dict]:
     return [json.loads((folder / f"facts{rank}.json").read_text()) for rank in range(2)]
 
 
-def _joint() -> torch.Tensor:
-    return torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+def test_gradients_of_the_renderers_training_are_those_of_one_process(together):
+    """Two processes with one part of the batch each, against one process with both."""
+    task = two_processes.renderer_task(2)
+    scalars = task.step(0)
+    one = two_processes.gradients(task)
+    first, second = (torch.load(together / f"gradients{rank}.pt", weights_only=True) for rank in range(2))
+    for name, wanted in one.items():
+        size = torch.cat([g.flatten() for g in wanted if g is not None]).norm()
+        for a, b, c in zip(wanted, first[name], second[name], strict=True):
+            assert (a is None) == (b is None) == (c is None)
+            if a is not None:
+                assert torch.equal(b, c)
+                assert (a - b).norm() < 1e-4 * size, name
+    assert {"d_r1", "g_adversarial", "g_normal", "g_reconstruction"} <= scalars.keys()
+    for facts in _facts(together):
+        assert facts["scalars"] == pytest.approx(scalars, rel=1e-3, abs=1e-5)
 
 
-def test_gradients_are_those_of_the_joint_batch(together):
-    one = two_processes.gradients(two_processes.network(seed=0), _joint())
-    for rank in range(2):
-        two = torch.load(together / f"gradients{rank}.pt", weights_only=True)
-        for a, b in zip(one, two, strict=True):
-            assert torch.allclose(a, b, rtol=1e-4, atol=1e-6 * float(a.abs().max()) + 1e-9)
-
-
-def test_a_sample_is_transformed_as_in_one_process(together):
-    whole = augment(_joint(), 0.7, torch.Generator().manual_seed(3), two_processes.FLIPPED)
-    for rank in range(2):
-        assert torch.equal(torch.load(together / f"augmented{rank}.pt", weights_only=True), whole[rank::2])
+def test_all_processes_hold_the_same_state(together):
+    first, second = (torch.load(together / f"state{rank}.pt", weights_only=True) for rank in range(2))
+    assert same(first, second)
+    assert first["path_length"]["mean_w"] > 0
+    a, b = _facts(together)
+    assert a["start"] == b["start"]
 
 
 def test_the_augmentation_is_controlled_alike(together):
@@ -100,8 +109,8 @@ def test_a_single_process_needs_nothing():
     with distributed.processes("cpu") as device:
         assert device == torch.device("cpu")
     assert (distributed.rank(), distributed.world(), distributed.is_first()) == (0, 1, True)
-    assert distributed.own([1, 2, 3]) == [1, 2, 3]
-    assert distributed.own_size(5) == distributed.joint_size(5) == 5
+    assert distributed.joint_size(5) == 5
+    assert distributed.average_scalars({"a": 1.0}) == {"a": 1.0}
     assert distributed.any_of(True)
     assert not distributed.any_of(False)
     distributed.barrier()

@@ -6,39 +6,40 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from garfast.errors import TrainingError
-from garfast.networks.discriminator import Discriminator, DiscriminatorConfig
 from garfast.train.gar import distributed
-from garfast.train.gar.augment import AdaController, AugmentConfig, augment
+from garfast.train.gar.augment import AdaController
+from garfast.train.gar.task import GarTask
 from garfast.train.loop import LoopConfig, train
-
-FLIPPED = AugmentConfig(flip=True, noise=0.1)
+from tests.train.gar.conftest import make_task, tiny_settings
 
 
 def _rng() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
-def network(seed: int) -> Discriminator:
-    torch.manual_seed(seed)
-    return Discriminator(DiscriminatorConfig(size=16, channel_base=64, channel_max=8, group_size=2), impl="reference")
+def renderer_task(parts: int) -> GarTask:
+    """The renderer's training without the path length, of which a step has one whatever the number of parts."""
+    settings = tiny_settings(batch=8 * parts, paired=4 * parts, accumulate=parts)
+    settings = replace(settings, weights=replace(settings.weights, path_length=0))
+    task = make_task(settings)
+    assert task.ada is not None
+    task.ada.p = 0.6
+    return task
 
 
-def gradients(critic: Discriminator, images: Tensor) -> list[Tensor]:
-    """Of a loss with the gradient penalty in it, behind the augmentation."""
-    images = images.clone().requires_grad_()
-    answers = critic(augment(images, 0.7, _rng(), FLIPPED))
-    # The penalty of one sample depends on those of its group, all in the same process.
-    (slope,) = torch.autograd.grad(answers.sum(), images, create_graph=True)
-    loss = torch.nn.functional.softplus(-answers).mean() + slope.square().sum((1, 2, 3)).mean()
-    critic.zero_grad(set_to_none=True)
-    loss.backward()
-    return [parameter.grad for parameter in critic.parameters()]
+def gradients(task: GarTask) -> dict[str, list[Tensor | None]]:
+    """What the last step left of each network."""
+    return {
+        name: [None if parameter.grad is None else parameter.grad.clone() for parameter in network.parameters()]
+        for name, network in (("G", task.generator), ("D", task.discriminator), ("V", task.inverter))
+    }
 
 
 class Line:
@@ -53,7 +54,7 @@ class Line:
         if self.at.get(step) == "signal":
             os.kill(os.getpid(), signal.SIGTERM)
         joint = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
-        loss = (self.weight - distributed.own(joint)).square().mean()
+        loss = (self.weight - joint[distributed.rank() :: distributed.world()]).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         distributed.average_gradients([self.weight])
@@ -84,23 +85,28 @@ def main(folder: Path) -> None:
         rank = distributed.rank()
         facts: dict[str, object] = {"world": distributed.world(), "device": str(device)}
 
-        critic = network(seed=rank)
-        distributed.same_start(critic)
-        joint = torch.randn(8, 3, 16, 16, generator=_rng())
-        gradients(critic, distributed.own(joint))
-        distributed.average_gradients(critic.parameters())
-        torch.save([parameter.grad for parameter in critic.parameters()], folder / f"gradients{rank}.pt")
-        torch.save(augment(distributed.own(joint), 0.7, _rng(), FLIPPED), folder / f"augmented{rank}.pt")
+        task = renderer_task(1)
+        facts["scalars"] = task.step(0)
+        torch.save(gradients(task), folder / f"gradients{rank}.pt")
+        task = make_task(tiny_settings(ada_images=100))
+        for step in range(2):
+            task.step(step)
+        torch.save(task.state_dict(), folder / f"state{rank}.pt")
+
+        torch.manual_seed(rank)
+        layer = torch.nn.Linear(3, 3)
+        distributed.same_start(layer)
+        facts["start"] = layer.weight.tolist()
 
         controller = AdaController(interval=3, kimg=0.1)
         answers = torch.randn(5, 8, generator=_rng()) + 1
         for row in answers[:4]:
-            controller.observe(distributed.own(row))
+            controller.observe(row[rank::2])
             controller.update()
         state = controller.state_dict()
         controller = AdaController(interval=3, kimg=0.1)
         controller.load_state_dict(state)
-        controller.observe(distributed.own(answers[4]))
+        controller.observe(answers[4][rank::2])
         controller.update()
         facts["ada"] = controller.state_dict()
 
