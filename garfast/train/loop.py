@@ -220,19 +220,22 @@ def read_log(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
 def _append(path: Path, row: dict[str, Any]) -> None:
     """Add a row; columns that the file does not have yet stay empty in the rows before."""
+    names: list[str] = []
+    formatted = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
     with writing(path):
-        rows = read_log(path)
-        known = list(rows[0]) if rows else list(row)
-        names = known + [name for name in row if name not in known]
-        formatted = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
-        if not rows or names != known:
-            with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-                writer = csv.DictWriter(file, names, restval="")
-                writer.writeheader()
-                writer.writerows([*rows, formatted])
+        if path.is_file():
+            with open(path, newline="") as file:
+                names = next(csv.reader(file), [])
+        new = [name for name in row if name not in names]
+        if not new:
+            with open(path, "a", newline="") as file:
+                csv.DictWriter(file, names).writerow(formatted)
             return
-        with open(path, "a", newline="") as file:
-            csv.DictWriter(file, names, restval="").writerow(formatted)
+        rows = read_log(path)
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, names + new)
+        writer.writeheader()
+        writer.writerows([*rows, formatted])
 
 
 def draw_curves(out: str | os.PathLike[str]) -> None:

@@ -41,6 +41,16 @@ from garfast.cli.train import options
 @options.seed_option
 @options.threads_option
 @options.minutes_option
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Folder to keep the decoded photographs of --data in.",
+)
+@click.option(
+    "--readers", type=click.IntRange(1), default=1, show_default=True, help="Threads that decode photographs."
+)
+@click.option("--tensorboard/--no-tensorboard", default=None, help="TensorBoard events. [default: where installed]")
 @click.option("--evaluate-every", type=click.IntRange(1), default=250, show_default=True, help="Steps.")
 @device_option
 @impl_option
@@ -58,6 +68,9 @@ def command(
     seed: int,
     threads: int,
     minutes: float | None,
+    cache: Path | None,
+    readers: int,
+    tensorboard: bool | None,
     evaluate_every: int,
     device: str,
     impl: str,
@@ -67,10 +80,14 @@ def command(
     --start-from CHECKPOINT takes the networks of another run, of the same size or of half the size (only where OUT
     holds no run yet). --set changes any setting of the preset by its dotted name: --set weights.normal=0 trains
     without normal consistency, --set generator.nim=concat is the paper's other ablation.
+
+    On several GPUs: `torchrun --nproc-per-node 4 -m garfast train gar ...`; a batch is that of one process.
     """
     import torch
 
+    from garfast.train.gar import distributed
     from garfast.train.gar.presets import override, preset_settings
+    from garfast.train.gar.report import Reporter
     from garfast.train.gar.setup import build_task
     from garfast.train.loop import CHECKPOINT, LoopConfig, train, write_settings
 
@@ -81,26 +98,32 @@ def command(
     if batch is not None:
         changes["batch"] = batch
     settings = override(preset_settings(preset), changes, overrides)
-    task = build_task(
-        settings,
-        options.model_shares(models),
-        data=data,
-        portraits=portraits,
-        teachers=teachers,
-        device=device,
-        impl=impl,
-    )
-    task.samples = out / "samples"
-    if start_from is not None and not (out / CHECKPOINT).is_file():
-        from garfast.train.gar.grow import start_from as begin
+    with distributed.processes(device) as place, Reporter(out, tensorboard=tensorboard) as reporter:
+        task = build_task(
+            settings,
+            options.model_shares(models),
+            data=data,
+            portraits=portraits,
+            teachers=teachers,
+            cache=cache,
+            readers=readers,
+            device=place,
+            impl=impl,
+        )
+        task.reporter = reporter
+        if start_from is not None and not (out / CHECKPOINT).is_file():
+            from garfast.train.gar.grow import start_from as begin
 
-        begin(task, start_from)
-    write_settings(out, {"preset": preset, **asdict(settings)})
-    config = LoopConfig(
-        out, settings.steps, log_every=20, evaluate_every=evaluate_every, checkpoint_every=100, minutes=minutes
-    )
-    done = train(task, config)
-    digest = task.export(out / "renderer", {"preset": preset, "steps": done, "settings": asdict(settings)})
+            begin(task, start_from)
+        if distributed.is_first():
+            write_settings(out, {"preset": preset, "processes": distributed.world(), **asdict(settings)})
+        config = LoopConfig(
+            out, settings.steps, log_every=20, evaluate_every=evaluate_every, checkpoint_every=100, minutes=minutes
+        )
+        done = train(task, config, crew=distributed.Crew(), listener=reporter.scalars)
+        if not distributed.is_first():
+            return
+        digest = task.export(out / "renderer", {"preset": preset, "steps": done, "settings": asdict(settings)})
     state = (
         "finished"
         if done == settings.steps
@@ -109,3 +132,5 @@ def command(
     click.echo(
         f"{state}; weights in {out / 'renderer'} (generator's sha256 {digest[:16]}), curves and logs beside them"
     )
+    if task.skipped:
+        click.echo(f"{task.skipped} photographs could not be read and were skipped")

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from garfast.networks.generator import Generator
 from garfast.train.gar.losses import FACE, multiscale_l1
+from garfast.train.gar.report import gallery, tile, to_bytes
 from garfast.train.portraits import HELD_OUT, normal_maps
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
     rng = torch.Generator().manual_seed(_SEED)
     z = torch.randn(codes, generator.config.z_dim, generator=rng).to(task.device)
     torch.manual_seed(_SEED)
-    image = _render(generator, scene.repeat(codes), z.repeat(4, 1))
-    rows = [torch.cat([maps[k : k + 1], image[codes * k : codes * (k + 1)]]) for k in range(4)]
+    noise = generator.sample_noise(1)
+    sheet = gallery(generator, scene.condition, z, params=scene.params, noise=noise, shown=maps, gap=0)
     if renderer.inverter is not None and task.portraits is not None:
         shown = range(0, min(4 * (codes + 1), task.portraits.count), 4)
         photo = task.pictures(task.portraits, shown)
@@ -99,10 +100,10 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
         scene = task.scene(groups, len(shown))
         found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
         gap = photo.new_ones(codes + 1 - len(shown), *photo.shape[1:])
-        rows += [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
-        rows[-3:] = [torch.cat([row, gap]) for row in rows[-3:]]
-    sheet = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
-    return ((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        rows = [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
+        grid = np.stack([to_bytes(torch.cat([row, gap])) for row in rows])
+        sheet = np.concatenate([sheet, tile(grid, 0)])
+    return sheet
 
 
 def _render(generator: Generator, scene: Scene, z: Tensor) -> Tensor:

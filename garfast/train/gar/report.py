@@ -89,12 +89,12 @@ def gallery(
             noise=noise if isinstance(noise, str) else [n.to(device).expand(len(part), -1, -1, -1) for n in noise],
             truncation=truncation,
         ).image
-        cells.append(_bytes(image))
+        cells.append(to_bytes(image))
     size = cells[0].shape[1]
     grid = np.concatenate(cells).reshape(rows, count, size, size, 3)
     if shown is not None:
-        grid = np.concatenate([_bytes(_fit(shown, size))[:, None], grid], 1)
-    return _tile(grid, gap)
+        grid = np.concatenate([to_bytes(_fit(shown, size))[:, None], grid], 1)
+    return tile(grid, gap)
 
 
 def _fit(pictures: Tensor, size: int) -> Tensor:
@@ -104,14 +104,14 @@ def _fit(pictures: Tensor, size: int) -> Tensor:
     return torch.nn.functional.interpolate(pictures, size=(size, size), mode="nearest")
 
 
-def _bytes(images: Tensor) -> np.ndarray:
+def to_bytes(images: Tensor) -> np.ndarray:
     """[B, 3, H, W] in -1..1 to uint8 [B, H, W, 3]."""
     values = (images.float().clamp(-1, 1) + 1) * 127.5
     return values.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _tile(grid: np.ndarray, gap: int) -> np.ndarray:
-    """[R, C, h, w, 3] to one picture."""
+def tile(grid: np.ndarray, gap: int) -> np.ndarray:
+    """Cells uint8 [R, C, h, w, 3] in one picture uint8 [H, W, 3], ``gap`` white pixels between them."""
     rows, columns, height, width, _ = grid.shape
     out = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), _BACKGROUND, np.uint8)
     for r in range(rows):

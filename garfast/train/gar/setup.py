@@ -23,6 +23,8 @@ def build_task(
     data: Path | None = None,
     portraits: Path | None = None,
     teachers: Path | None = None,
+    cache: Path | None = None,
+    readers: int = 1,
     device: torch.device | str = "cpu",
     impl: str = "auto",
 ) -> GarTask:
@@ -34,6 +36,8 @@ def build_task(
         data: aligned photographs, a folder of pictures or of tar shards; the portraits where None.
         portraits: folder of portraits with known geometry.
         teachers: folder of the frozen networks' weights; the package's own where None.
+        cache: folder to keep decoded photographs in; None keeps none.
+        readers: threads that decode photographs.
         device: where to train.
         impl: backend of the operators.
 
@@ -45,7 +49,7 @@ def build_task(
     if data is not None:
         from garfast.train.photos import open_photos
 
-        photos = open_photos(data, settings.generator.size)
+        photos = open_photos(data, settings.generator.size, cache=cache, threads=readers)
     elif known is not None:
         photos = known
     else:

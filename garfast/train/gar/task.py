@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import TrainingError
-from garfast.io.images import write_image
 from garfast.morphable import MorphableModel
 from garfast.networks.discriminator import Discriminator
 from garfast.networks.generator import Generator
@@ -40,8 +38,9 @@ from garfast.train.gar.losses import (
     spread_on_sphere,
 )
 from garfast.train.gar.presets import GarTraining
+from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
-from garfast.train.photos import ShardedOrder
+from garfast.train.photos import PhotoSource, ShardedOrder
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 
 _CROP = 1.4
@@ -127,8 +126,9 @@ class GarTask:
         if settings.paired and portraits is None:
             raise TrainingError("the reconstruction losses need portraits with known geometry: see --portraits")
         self.settings, self.photos, self.portraits, self.teachers = settings, photos, portraits, teachers
-        self.samples: Path | None = None
-        """Folder for a picture of samples at each evaluation; none where None."""
+        self.reporter: Reporter | None = None
+        """Takes a picture of samples at each evaluation; none where None."""
+        self.meter = Meter(device)
         self.first = HELD_OUT if photos.count > 2 * HELD_OUT else 0
         if photos.count <= self.first:
             raise TrainingError("there are no photographs to train on")
@@ -172,6 +172,7 @@ class GarTask:
             self._descend_discriminator(step, scalars)
         self._descend_generator(step, scalars)
         scalars["loss"] = sum(value for name, value in scalars.items() if name.startswith("g_"))
+        self.meter.step(distributed.joint_size(settings.batch))
         return distributed.average_scalars(scalars)
 
     def _parts_of(self, step: int, stage: int) -> Iterator[int]:
@@ -336,8 +337,13 @@ class GarTask:
         settings = self.settings
         order = self._order()
         parts = settings.accumulate * distributed.world()
-        rows = order.rows(step * parts + part, settings.batch // settings.accumulate)
-        pictures = self.pictures(self.photos, rows)
+        count = settings.batch // settings.accumulate
+        pictures = self.pictures(self.photos, order.rows(step * parts + part, count))
+        if isinstance(self.photos, PhotoSource):
+            # What comes next is decoded while this is computed.
+            last = (part + 1) % settings.accumulate == 0
+            turn = (step + 1) * parts + part + 1 - settings.accumulate if last else step * parts + part + 1
+            self.photos.prepare(order.rows(turn, count))
         if not settings.mirror:
             return pictures
         flip = torch.rand(len(pictures), 1, 1, 1, device=self.device) < 0.5
@@ -435,9 +441,19 @@ class GarTask:
     def evaluate(self, step: int) -> dict[str, float]:
         from garfast.train.gar.measure import measure_renderer, sample_sheet
 
-        if self.samples is not None and distributed.is_first():
-            write_image(self.samples / f"{step:07d}.png", sample_sheet(self))
-        return measure_renderer(self)
+        numbers = self.meter.read()
+        if self.reporter is not None and distributed.is_first():
+            self.reporter.picture(step, "sheet", sample_sheet(self))
+        figures = {**measure_renderer(self), **numbers}
+        if isinstance(self.photos, PhotoSource):
+            figures["skipped_photos"] = float(self.skipped)
+        self.meter.read()
+        return figures
+
+    @property
+    def skipped(self) -> int:
+        """How many photographs this process could not decode so far."""
+        return self.photos.skipped if isinstance(self.photos, PhotoSource) else 0
 
     def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
         """Write the folder of weight files that ``load_renderer`` reads; returns the generator's checksum."""

@@ -11,6 +11,7 @@ from garfast.errors import ArgumentError, TrainingError
 from garfast.networks.renderer import load_renderer
 from garfast.train.gar.grow import start_from
 from garfast.train.gar.presets import PRESETS, override, preset_settings
+from garfast.train.gar.report import Reporter
 from garfast.train.loop import CHECKPOINT, LoopConfig, train
 from tests.train.gar.conftest import make_task, tiny_settings
 
@@ -108,11 +109,11 @@ def test_exported_weights_load_and_render(task, tmp_path):
 
 
 def test_evaluation_and_samples(task, tmp_path):
-    task.samples = tmp_path / "samples"
+    task.reporter = Reporter(tmp_path, tensorboard=False)
     figures = task.evaluate(0)
     assert {"contrast", "normal_error", "landmark_spread", "reconstruction"} <= figures.keys()
     assert 0 < figures["normal_error"] < 180
-    assert (tmp_path / "samples" / "0000000.png").is_file()
+    assert (tmp_path / "samples" / "sheet-0000000.png").is_file()
 
 
 def test_grows_to_twice_the_size(task, tmp_path):
