@@ -133,4 +133,4 @@ def command(
         f"{state}; weights in {out / 'renderer'} (generator's sha256 {digest[:16]}), curves and logs beside them"
     )
     if task.skipped:
-        click.echo(f"{task.skipped} photographs could not be read and were skipped")
+        click.echo(f"photographs that could not be read and were skipped: {task.skipped}")

@@ -37,7 +37,7 @@ def test_a_stopped_training_goes_on_bit_by_bit_and_counts_broken_photographs(arg
     whole = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "whole")])
     assert whole.exit_code == 0, whole.output
     assert "finished; weights in" in whole.output
-    assert "1 photographs could not be read and were skipped" in whole.output
+    assert "photographs that could not be read and were skipped: 1" in whole.output
     step = GarTask.step
 
     def stopped(self, number: int):
