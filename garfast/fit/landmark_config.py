@@ -56,7 +56,7 @@ class LandmarkFitConfig:
     brow_weight: float = 0.3
     shape_prior: float = 1.0
     exp_prior: float = 1.0
-    noise_min: float = 0.002
+    noise_min: float = 0.001
     noise_max: float = 0.03
     robust_cutoff: float = 5.0
     focal: float | None = None

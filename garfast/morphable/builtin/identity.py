@@ -274,7 +274,7 @@ def _stay_outside(a: Assembly, d: np.ndarray) -> np.ndarray:
 
 
 def _jaw_pieces(a: Assembly, name: str, d: np.ndarray) -> np.ndarray:
-    """Teeth and tongue keep their form: they move as a whole with their jaw, but the rows of teeth stay edge to edge."""
+    """Teeth and tongue move as a whole with their jaw, but the rows of teeth stay edge to edge."""
     if name == "size":
         return d
     upper, lower = a.is_piece("teeth_upper"), a.is_piece("teeth_lower", "tongue")
