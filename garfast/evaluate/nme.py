@@ -110,7 +110,7 @@ class DetectorPredictor:
         if self.jaw == "contour":
             points[:17], score[:17] = marks[0, 68:].numpy(), certainty[0, 68:].numpy()
         contour = "sliding" if self.jaw == "contour" else "fixed"
-        return Detection(points, score, float(face[0]), box, "embedded, true box", contour)
+        return Detection(points, score, float(face[0]), box, "embedded", contour)
 
 
 class FitPredictor:

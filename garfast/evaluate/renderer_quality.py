@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from garfast.errors import EvaluationError
+from garfast.errors import EvaluationError, GarfastWarning
 from garfast.evaluate.drawing import Condition, condition_of, draw, to_bytes
 from garfast.evaluate.features import FeatureExtractor, own_features
 from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
@@ -22,6 +23,7 @@ from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 FACE = 1e-3
 """Pixels whose squared normal is longer belong to the face."""
 
+_CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
 _CROP = 1.4  # side of what the landmark network sees over the longer side of the landmarks' box, as in its training
 
 
@@ -67,6 +69,24 @@ class HeldOut:
         for row, person in enumerate(self.portraits.person(range(self.count)).tolist()):
             groups.setdefault(person, []).append(row)
         return [rows for rows in groups.values() if len(rows) > 1][:count]
+
+
+def warn_of_changed_models(held_out: HeldOut, count: int = 64) -> None:
+    """Warn where a face model is no longer the one that the portraits were drawn with, so that their geometry is not
+    quite what they show: the landmarks kept with the pictures are not where the model now has them."""
+    rows = list(range(min(count, held_out.count)))
+    groups = held_out.portraits.geometry(rows)
+    kept = held_out.portraits.landmarks(rows) / held_out.portraits.size
+    moved = (true_landmarks(groups, len(rows)) - kept).norm(dim=-1).mean(1)
+    for name in sorted({group.model.name for group in groups}):
+        of_model = torch.cat([moved[group.rows] for group in groups if group.model.name == name])
+        if float(of_model.mean()) > _CHANGED:
+            warnings.warn(
+                f"the face model '{name}' has changed since the portraits in {held_out.portraits.folder} were drawn "
+                f"(landmarks differ by {100 * float(of_model.mean()):.1f} % of the picture): draw new ones",
+                GarfastWarning,
+                stacklevel=2,
+            )
 
 
 def angles_between(estimate: Tensor, normals: Tensor) -> Tensor:

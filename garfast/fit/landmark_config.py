@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from garfast.errors import ArgumentError
 
+DETECTOR_NOISE = 0.012
+"""Least ``noise`` for landmarks that a network found, face sizes. The residuals cannot tell it, as a model with more
+coefficients than landmarks fits their errors as well. Measured with the embedded detector on synthetic faces, whose
+surface comes out best with 0.012 to 0.016; with 0.002 it is no better than the mean face's."""
+
 # The search for a first pose looks at this many head orientations.
 MAX_STARTS = 24
 

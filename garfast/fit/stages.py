@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -21,6 +21,9 @@ from garfast.morphable import Camera, MorphableModel, Pose
 
 if TYPE_CHECKING:
     from garfast.fit.refinement_stages import AlignedFace
+
+_DETECTORS = ("embedded", "face-alignment")
+"""Sources whose landmarks a network found, rather than a person."""
 
 
 @dataclass(eq=False)
@@ -147,20 +150,23 @@ def landmark_stage(projection: str = "orthographic") -> Stage:
     """Shape, expression, pose and camera from 68 landmarks (equation 12)."""
 
     def run(state: FitState) -> dict[str, Any]:
-        from garfast.fit.landmark_config import LandmarkFitConfig
+        from garfast.fit.landmark_config import DETECTOR_NOISE, LandmarkFitConfig
         from garfast.fit.landmarks_fit import fit_landmarks
 
         device = state.model.device
         landmarks = torch.as_tensor(np.asarray(state.detection.landmarks), dtype=torch.float32, device=device)
         scores = torch.as_tensor(np.asarray(state.detection.landmarks_score), dtype=torch.float32, device=device)
         height, width = state.image.shape[:2]
+        config = LandmarkFitConfig(contour=state.detection.contour)
+        if state.detection.source in _DETECTORS:
+            config = replace(config, noise_min=DETECTOR_NOISE)
         fitted = fit_landmarks(
             state.model,
             landmarks[None],
             (height, width),
             weights=scores[None],
             projection=projection,
-            config=LandmarkFitConfig(contour=state.detection.contour),
+            config=config,
         )
         state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
         state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])

@@ -98,10 +98,12 @@ def test_fid_says_what_is_wrong(tmp_path, weights):
 
 
 def test_renderer_measures_what_is_asked(tmp_path, weights, monkeypatch):
+    from garfast.evaluate import renderer_quality
     from garfast.train import portraits
     from tests.train.fake_portraits import FakePortraits
 
     monkeypatch.setattr(portraits, "Portraits", lambda folder: FakePortraits(count=12, size=32))
+    monkeypatch.setattr(renderer_quality, "warn_of_changed_models", lambda held_out: None)
     arguments = ("renderer", weights, "--portraits", tmp_path, "-o", tmp_path / "out", "--count", 8)
     result = _run(*arguments, "--measure", "normals", "--measure", "identity")
     assert result.exit_code == 0, result.output

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from garfast.errors import ArgumentError, EvaluationError
+from garfast.errors import ArgumentError, EvaluationError, GarfastWarning
 from garfast.evaluate.drawing import condition_of, drawn_pictures, to_bytes
 from garfast.evaluate.features import own_features
 from garfast.evaluate.inversion_quality import InversionCurve, inversion_curves
@@ -18,6 +18,7 @@ from garfast.evaluate.renderer_quality import (
     normal_errors,
     picture_distance,
     true_landmarks,
+    warn_of_changed_models,
 )
 from garfast.evaluate.renderer_report import measure_renderer_quality, renderer_table, write_renderer_report
 from garfast.networks.landmark_net import LandmarkNet, LandmarkNetConfig
@@ -176,6 +177,18 @@ def test_random_pictures_depend_on_the_seed_alone(tiny_model):
     assert one.shape == (3, 3, CONFIG.size, CONFIG.size)
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
+
+
+def test_a_model_that_has_changed_since_is_noticed(monkeypatch):
+    portraits = FakePortraits(count=8, size=32)
+    portraits.folder = "portraits"
+    held_out = HeldOut(portraits, 32)
+    true = 32 * true_landmarks(portraits.geometry(range(8)), 8)
+    monkeypatch.setattr(portraits, "landmarks", lambda rows: true)
+    warn_of_changed_models(held_out)
+    monkeypatch.setattr(portraits, "landmarks", lambda rows: true + 0.5)
+    with pytest.warns(GarfastWarning, match="'tiny' has changed since the portraits in portraits were drawn"):
+        warn_of_changed_models(held_out)
 
 
 def test_too_few_portraits():

@@ -57,13 +57,14 @@ def command(
     from photographs. Writes renderer.md and renderer.json.
     """
     from garfast.evaluate.features import inception_features
-    from garfast.evaluate.renderer_quality import HeldOut
+    from garfast.evaluate.renderer_quality import HeldOut, warn_of_changed_models
     from garfast.evaluate.renderer_report import MEASURES, measure_renderer_quality, write_renderer_report
     from garfast.networks.renderer import load_renderer
     from garfast.train.portraits import Portraits
 
     renderer = load_renderer(weights, device=device, impl=impl)
     held_out = HeldOut(Portraits(portraits), renderer.size, count)
+    warn_of_changed_models(held_out)
     results = measure_renderer_quality(
         renderer,
         held_out,
