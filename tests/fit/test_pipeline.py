@@ -18,9 +18,10 @@ from garfast.errors import ArgumentError, ImageFileError, LandmarkError, ModelFi
 from garfast.fit.output import OUTPUT_FILES
 from garfast.fit.pipeline import Fitter, default_stages, fit_faces
 from garfast.fit.result import FitResult
-from garfast.fit.stages import FitState, Stage, geometry_stage, texture_stage
+from garfast.fit.stages import FitState, Stage, geometry_stage, landmark_stage, run_stages, texture_stage
 from garfast.io.images import read_image, write_image
 from garfast.io.parameters import load_parameters
+from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel, camera_from_dict
 from tests.tiny_face import TinyScene, make_scene
 
@@ -265,3 +266,17 @@ def test_a_small_photograph(tmp_path: Path, tiny_model: MorphableModel) -> None:
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sheet_picture", "overlay_picture"):
         monkeypatch.setattr(f"garfast.fit.output.{name}", lambda result: np.zeros((4, 4, 3), np.uint8))
+
+
+def test_landmarks_that_a_network_found_are_trusted_less(tiny_model: MorphableModel, scene: TinyScene) -> None:
+    """The same points with errors that the model could follow: as a detector's they leave the face nearer the mean."""
+    noise = np.random.default_rng(0).normal(0, 0.3, scene.landmarks.shape).astype(np.float32)
+    box = np.concatenate([scene.landmarks.min(0), scene.landmarks.max(0)])
+    lengths = []
+    for source in ("file a.pts", "embedded"):
+        detection = Detection(scene.landmarks + noise, np.ones(68, np.float32), 1.0, box, source, "fixed")
+        state = run_stages(FitState(scene.photo, detection, tiny_model), [landmark_stage()])
+        assert state.shape is not None
+        assert state.exp is not None
+        lengths.append(float(torch.cat([state.shape, state.exp], 1).norm()))
+    assert lengths[1] < lengths[0]
