@@ -22,12 +22,12 @@ _LARGEST = 1400
 
 
 @lru_cache(maxsize=1)
-def pictures() -> tuple[NDArray[np.uint8], ...]:
-    """scikit-image's pictures without people that are installed, uint8 RGB [H, W, 3] each."""
+def named_pictures() -> dict[str, NDArray[np.uint8]]:
+    """scikit-image's pictures without people that are installed, by file name, uint8 RGB [H, W, 3] each."""
     from PIL import Image
     from skimage import data
 
-    found = []
+    found = {}
     for name in _PICTURES:
         path = Path(data.__file__).parent / name
         if path.is_file():
@@ -36,8 +36,13 @@ def pictures() -> tuple[NDArray[np.uint8], ...]:
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
             picture = picture.convert("RGB")
             picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-            found.append(np.asarray(picture))
-    return tuple(found)
+            found[name] = np.asarray(picture)
+    return found
+
+
+def pictures() -> tuple[NDArray[np.uint8], ...]:
+    """The images of :func:`named_pictures`."""
+    return tuple(named_pictures().values())
 
 
 def scene(rng: np.random.Generator, size: int, *, photographs: float = 0.6) -> NDArray[np.uint8]:

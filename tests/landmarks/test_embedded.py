@@ -13,7 +13,7 @@ from garfast.landmarks.embedded import WEIGHTS, _turn_back, detect_embedded, fra
 from garfast.networks.landmark_net import NUM_POINTS
 
 # Percent of the square root of the landmark box's area, on the one real photo that is here.
-ASTRONAUT_BOUND = 4.5
+ASTRONAUT_BOUND = 4.0
 
 
 @pytest.fixture(scope="module")
