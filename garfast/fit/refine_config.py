@@ -131,12 +131,16 @@ class RefineConfig:
         colour_order: degree of the polynomials in x and y by which the render's colours are brought to the
             photograph's before they are compared: 0, 1 or 2; -1 compares them as they are.
         colour_ridge: how much of the colours' variance that correction needs to explain.
+        colour_strength: how much of that correction is made, 0 to 1: less than all of it, so that the style still comes
+            to have the photograph's colours.
         occlusion: a pixel whose residual is this many times the mean counts half (hair, hands, glasses); 0 counts all
             pixels alike.
         erode: pixels, at 128, by which the face's mask is drawn in from its outline.
         landmark_noise: the landmarks' error, in sides of the aligned picture, at which the landmark loss turns from
             quadratic to linear.
         normal_cutoff: distance of unit normals at which the normal loss turns from quadratic to linear.
+        normal_tilt: the estimated normals are turned as a whole by the rotation that brings them nearest to the mesh's,
+            by so many radians at most; 0 takes them as they are.
         holdout: part of the picture, in small squares, that no normal or photometric loss sees: on it is judged.
         max_growth: the mean landmark residual may grow by this fraction of itself...
         max_growth_nme: ...and by this fraction of the face's size on top of it.
@@ -147,21 +151,26 @@ class RefineConfig:
     latent: str = "w"
     colour_order: int = 2
     colour_ridge: float = 0.01
+    colour_strength: float = 0.8
     occlusion: float = 3.0
     erode: float = 3.0
     landmark_noise: float = 0.01
     normal_cutoff: float = 0.15
+    normal_tilt: float = 0.25
     holdout: float = 0.1
-    max_growth: float = 0.15
-    max_growth_nme: float = 0.004
-    min_gain: float = 0.0
+    max_growth: float = 0.1
+    max_growth_nme: float = 0.002
+    min_gain: float = 0.02
 
     def __post_init__(self) -> None:
         if self.latent not in LATENTS:
             raise ArgumentError(f"latent must be one of {', '.join(LATENTS)}, not {self.latent!r}")
         if self.colour_order not in (-1, 0, 1, 2):
             raise ArgumentError(f"colour_order must be -1, 0, 1 or 2, not {self.colour_order}")
-        _not_negative(self, ["colour_ridge", "occlusion", "erode", "max_growth", "max_growth_nme", "min_gain"])
+        _not_negative(self, ["colour_ridge", "occlusion", "erode", "normal_tilt"])
+        _not_negative(self, ["max_growth", "max_growth_nme", "min_gain"])
+        if not 0 <= self.colour_strength <= 1:
+            raise ArgumentError(f"colour_strength is a part of the correction, from 0 to 1, not {self.colour_strength}")
         for name in ("landmark_noise", "normal_cutoff"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(f"{name} must be positive, not {getattr(self, name)}")
@@ -172,9 +181,9 @@ class RefineConfig:
             raise ArgumentError(f"each stage of the refinement needs its own name, not {names}")
 
 
-_GEOMETRY = LossWeights(normals=1.0, landmark=0.1, prior=0.08)
+_GEOMETRY = LossWeights(normals=0.5, landmark=1.2, prior=1.4)
 _APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.02, noise=0.3)
-_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=1.0, landmark=0.1, prior=0.08, latent=0.02, noise=0.3)
+_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=0.5, landmark=1.2, prior=1.4, latent=0.02, noise=0.3)
 _FINE = LearningRates(shape=0.015, exp=0.015, pose=0.0015, camera=0.001, latent=0.02, noise=0.02)
 
 

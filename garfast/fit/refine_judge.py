@@ -115,7 +115,9 @@ def _measures(problem: Problem, state: RefineState) -> dict[str, Tensor]:
     seen = 1 - problem.train_part if config.holdout > 0 else problem.train_part
     weights = problem.face_weights(levels[-1]) * seen
     if target.normals is not None:
-        result["normals"] = terms.mean_angle(levels[-1].normals, target.normals, weights)
+        normals = levels[-1].normals
+        estimate = problem.estimate(normals, problem.face_weights(levels[-1]))
+        result["normals"] = terms.mean_angle(normals, estimate, weights)
     if problem.renderer is not None:
         matched, trusted = problem.matched(problem.render(variables, levels), problem.face_weights(levels[-1]))
         result["photometric"] = terms.charbonnier(matched, target.image, trusted * seen)

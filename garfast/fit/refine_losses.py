@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import ArgumentError
+from garfast.fit.colour_match import solve_positive
+from garfast.morphable import axis_angle_to_matrix
 
 # Smallest side of a noise map on which its autocorrelation is measured.
 _COARSEST = 8
@@ -59,6 +61,34 @@ def normal_disagreement(normals: Tensor, estimate: Tensor, weights: Tensor, cuto
     distance = (squared + 1e-12).sqrt()
     huber = torch.where(distance < cutoff, squared / (2 * cutoff), distance - cutoff / 2)
     return masked_mean(huber, weights)
+
+
+@torch.no_grad()
+def without_tilt(estimate: Tensor, normals: Tensor, weights: Tensor, most: float) -> Tensor:
+    """The estimated normals, turned as a whole by the small rotation that brings them nearest to the mesh's.
+
+    An estimator's errors are for a good part one tilt of the whole face, which says nothing about its shape; the pose
+    is better known from the landmarks.
+
+    Args:
+        estimate, normals: [B, 3, H, W].
+        weights: [B, 1, H, W].
+        most: largest rotation, radians; 0 leaves the estimate as it is.
+
+    Returns:
+        [B, 3, H, W]. Without gradient.
+    """
+    if most <= 0:
+        return estimate
+    e, n, w = estimate.flatten(2), normals.flatten(2), weights.flatten(2)
+    # |e + r x e - n|^2, summed, is least at the solution of  sum (|e|^2 - e e^T) r = sum e x n.
+    power = (w * e.square()).sum((1, 2)).clamp_min(1e-6)
+    unit = torch.eye(3, dtype=e.dtype, device=e.device)
+    matrix = (power * 1.001)[:, None, None] * unit - (w * e) @ e.transpose(1, 2)
+    rotation = solve_positive(matrix, (w * torch.linalg.cross(e, n, dim=1)).sum(2))
+    angle = rotation.norm(dim=1, keepdim=True).clamp_min(1e-9)
+    rotation = rotation * (angle.clamp_max(most) / angle)
+    return (axis_angle_to_matrix(rotation) @ e).view_as(estimate)
 
 
 @torch.no_grad()

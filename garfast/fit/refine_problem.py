@@ -170,9 +170,10 @@ class Problem:
             levels = self.raster(vertices, camera, self.resolutions if renders else [self.size])
             face = self.face_weights(levels[-1])
             if with_normals:
-                assert target.normals is not None
+                weights = face * self.train_part
+                estimate = self.estimate(levels[-1].normals, weights)
                 result["normals"] = terms.normal_disagreement(
-                    levels[-1].normals, target.normals, face * self.train_part, config.normal_cutoff
+                    levels[-1].normals, estimate, weights, config.normal_cutoff
                 )
             if renders:
                 assert self.renderer is not None
@@ -223,6 +224,11 @@ class Problem:
             mask = torch.minimum(mask, (2 * around - 1).clamp_min(0))
         return mask if self.target.cover is None else mask * self.target.cover
 
+    def estimate(self, normals: Tensor, weights: Tensor) -> Tensor:
+        """The estimator's normals, without the tilt that they have as a whole against the mesh's."""
+        assert self.target.normals is not None
+        return terms.without_tilt(self.target.normals, normals.detach(), weights, self.config.normal_tilt)
+
     def render(self, variables: Variables, levels: list[RasterOutput]) -> Tensor:
         """G's picture [B, 3, S, S] of a raster pyramid."""
         assert self.renderer is not None
@@ -237,7 +243,8 @@ class Problem:
         def match(weights: Tensor) -> Tensor:
             if config.colour_order < 0:
                 return render
-            return match_colours(render, photo, weights, order=config.colour_order, ridge=config.colour_ridge)
+            matched = match_colours(render, photo, weights, order=config.colour_order, ridge=config.colour_ridge)
+            return torch.lerp(render, matched, config.colour_strength)
 
         if config.occlusion > 0:
             face = face * terms.inlier_weights(match(face), photo, face, config.occlusion)

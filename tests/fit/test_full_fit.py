@@ -64,7 +64,7 @@ def fitter(model: MorphableModel, renderer: Renderer, config: RefineConfig | Non
 @pytest.fixture(scope="module")
 def lenient() -> RefineConfig:
     """Keeps what a random estimator led to."""
-    return RefineConfig(SHORT.stages, max_growth_nme=10.0)
+    return RefineConfig(SHORT.stages, normal_tilt=0.0, max_growth_nme=10.0, min_gain=0.0)
 
 
 @pytest.fixture(scope="module")

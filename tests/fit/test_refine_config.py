@@ -79,6 +79,8 @@ def test_values_are_checked() -> None:
         lambda: RefineStage("a", 1, decay=2.0),
         lambda: RefineConfig(colour_order=3),
         lambda: RefineConfig(holdout=0.9),
+        lambda: RefineConfig(colour_strength=1.1),
+        lambda: RefineConfig(normal_tilt=-0.1),
         lambda: RefineConfig(landmark_noise=0.0),
         lambda: LossWeights(normals=float("nan")),
     ):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from garfast.errors import ArgumentError
 from garfast.fit import refine_losses as terms
+from garfast.morphable import axis_angle_to_matrix
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -67,6 +68,19 @@ def test_normals_measure_angles() -> None:
     weights = torch.ones(1, 1, 2, 2)
     assert terms.normal_disagreement(a, b, weights, 0.1).item() == pytest.approx(0.02**2 / 0.2, rel=1e-3)
     assert terms.mean_angle(a, b, weights).item() == pytest.approx(1.146, rel=1e-2)
+
+
+def test_a_tilt_of_the_whole_face_is_left_out() -> None:
+    normals = functional.normalize(random(2, 3, 8, 8) + torch.tensor([0.0, 0.0, 3.0])[:, None, None], dim=1)
+    weights = random(2, 1, 8, 8, seed=1).abs()
+    turn = axis_angle_to_matrix(torch.tensor([[0.05, -0.1, 0.02], [0.5, 0.5, 0.0]], dtype=torch.float64))
+    tilted = (turn @ normals.flatten(2)).view_as(normals)
+    assert terms.without_tilt(tilted, normals, weights, 0.0) is tilted
+    left = terms.mean_angle(normals, terms.without_tilt(tilted, normals, weights, 0.25), weights)
+    assert left[0] < 0.5
+    assert 10 < left[1] < terms.mean_angle(normals, tilted, weights)[1] - 10  # more than it may turn
+    nothing = terms.without_tilt(tilted, normals, torch.zeros_like(weights), 0.25)
+    torch.testing.assert_close(nothing, tilted)
 
 
 def test_missing_landmarks_have_no_say() -> None:
