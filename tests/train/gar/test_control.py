@@ -42,8 +42,8 @@ def test_a_minute_lowers_the_normal_error_and_raises_control(tmp_path):
         Teachers(normals=normals, landmarks=load_networks().marker),
     )
     before = task.evaluate(0)
-    for step in range(70):
+    for step in range(100):
         task.step(step)
-    after = task.evaluate(70)
+    after = task.evaluate(100)
     assert after["normal_error"] < 0.88 * before["normal_error"]
     assert after["landmark_spread"] < 0.8 * before["landmark_spread"]
