@@ -12,6 +12,7 @@ import click
 from garfast.errors import GarfastError, ImageFileError
 
 if TYPE_CHECKING:
+    from garfast.fit.batch import BatchReport
     from garfast.fit.refine_config import RefineConfig
     from garfast.fit.result import FitResult
 
@@ -45,6 +46,10 @@ EXAMPLE_OUTPUT = "fit-output"
 @click.option("--config", metavar="FILE", help="Settings of the full fit from a TOML file; see --show-config.")
 @click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
 @click.option("--batch", default=1, show_default=True, help="Faces fitted together; more need more memory.")
+@click.option("--same-person", is_flag=True, help="All photographs show one person: fit one shape to them together.")
+@click.option("--sequence", is_flag=True, help="The images are the frames of a film, in the order of their names.")
+@click.option("--fps", type=click.FloatRange(0.01), help="Frames a second of a sequence. Default: the film's, else 25.")
+@click.option("--smooth", default=0.04, show_default=True, metavar="SECONDS", help="Films: shorter motions are noise.")
 @click.option("--overwrite", is_flag=True, help="Fit again what is done already.")
 @click.option("--example", is_flag=True, help="Fit a photograph of an astronaut that scikit-image ships.")
 def command(
@@ -61,6 +66,10 @@ def command(
     config: str | None,
     show_config: bool,
     batch: int,
+    same_person: bool,
+    sequence: bool,
+    fps: float | None,
+    smooth: float,
     overwrite: bool,
     example: bool,
 ) -> None:
@@ -76,12 +85,18 @@ def command(
     descends in stages on shape, expression, pose, style and noise together. It is kept only where the face's normals
     lie nearer to those seen in the photograph and the landmarks are met about as well; else the landmark fit stays.
 
+    A film (.mp4, .mov, an animated .gif ...), or a folder of frames with --sequence, gets one shape, a smooth pose and
+    expression in every frame, and the film with the mesh over it; frames without a face are bridged and reported. Its
+    frames are fitted by their landmarks.
+
     Several processes share the photographs: torchrun --nproc-per-node 2 -m garfast fit FOLDER -o OUT.
     """
     from tqdm import tqdm
 
+    from garfast.cli.fit_together import check_alone, films_among, fit_film, frame_files
     from garfast.fit.batch import find_images, fit_images
     from garfast.fit.pipeline import Fitter
+    from garfast.fit.same_person import fit_same_person
     from garfast.fit.sharing import sharing
 
     refinement = _settings(preset, config)
@@ -99,9 +114,32 @@ def command(
     elif not images:
         raise click.UsageError("give a photograph, a folder or a pattern (or --example).")
     else:
-        photographs = find_images(images)
+        photographs = [] if sequence else find_images(images)
     if output is None:
         raise click.UsageError("say where to write: -o FOLDER.")
+    films = [] if example or sequence else films_among(images)
+    if films or sequence:
+        check_alone("--sequence" if sequence else "a film", {"--same-person": same_person, "--example": example})
+        if stages not in (None, "landmarks"):
+            raise click.UsageError(f"films are fitted by their landmarks: leave out --stages {stages}.")
+        files = frame_files(images) if sequence else None
+        if files is not None:
+            films = [Path(images[0]) if Path(images[0]).is_dir() else files[0].resolve().parent]
+        for film in films:
+            text = fit_film(
+                film,
+                files,
+                Path(output),
+                lambda: Fitter(
+                    landmarks=landmarks, model=model, device=device, projection=projection, stages="landmarks"
+                ),
+                projection=projection,
+                smoothing=smooth,
+                fps=fps,
+                overwrite=overwrite,
+            )
+            click.echo(text)
+        return
 
     def tell(line: str) -> None:
         tqdm.write(line)
@@ -119,8 +157,21 @@ def command(
                 stages=stages,
                 weights=weights,
                 refinement=refinement,
+                shared_shape=same_person,
             )
 
+        if same_person:
+            report = fit_same_person(
+                photographs,
+                Path(output),
+                make_fitter,
+                face="largest" if face == "all" else face,
+                overwrite=overwrite,
+                tell=tell,
+                done=lambda result, folder: tell(_summary(result, folder, brief=True)),
+            )
+            _finish(report, len(photographs))
+            return
         report = fit_images(
             photographs,
             Path(output),
@@ -138,13 +189,18 @@ def command(
             if reports is None:
                 return
             report = reports[0].merged(reports[1:])
-    if len(photographs) > 1:
+    _finish(report, len(photographs))
+
+
+def _finish(report: BatchReport, photographs: int) -> None:
+    """Say how many were fitted, and fail if one was not."""
+    if photographs > 1:
         click.echo(f"{len(report.written)} faces fitted, {len(report.skipped)} photographs skipped as done.")
     if report.failed:
-        if len(photographs) == 1:
+        if photographs == 1:
             raise GarfastError(report.failed[0][1])
         failed = len(report.failed)
-        click.echo(f"Error: {failed} of {len(photographs)} photographs failed:", err=True)
+        click.echo(f"Error: {failed} of {photographs} photographs failed:", err=True)
         for image, sentence in report.failed:
             click.echo(f"  {image}: {sentence}", err=True)
         raise click.exceptions.Exit(1)

@@ -15,7 +15,16 @@ import torch
 from garfast.errors import ArgumentError, GarfastError, LandmarkError, WeightsFileError
 from garfast.fit.appearance import appearance_of
 from garfast.fit.result import FitResult
-from garfast.fit.stages import FitState, Stage, geometry_stage, known, landmark_stage, run_many, texture_stage
+from garfast.fit.stages import (
+    FitState,
+    Stage,
+    geometry_stage,
+    known,
+    landmark_stage,
+    run_many,
+    shared_landmark_stage,
+    texture_stage,
+)
 from garfast.fit.texture import TEXTURE_SIZE, unwrap
 from garfast.io.images import as_image
 from garfast.landmarks import Detection, select_faces
@@ -117,16 +126,21 @@ def default_stages(
     *,
     renderer: Renderer | None = None,
     refinement: RefineConfig | None = None,
+    shared_shape: bool = False,
 ) -> tuple[Stage, ...]:
-    """Landmarks, inversion (with a renderer), refinement (with settings for it as well), geometry, texture."""
+    """Landmarks, inversion (with a renderer), refinement (with settings for it as well), geometry, texture.
+
+    With ``shared_shape``, all faces that are fitted together are one person's.
+    """
     between: tuple[Stage, ...] = ()
     if renderer is not None:
         from garfast.fit.refinement_stages import inversion_stage, refinement_stage
 
         between = (inversion_stage(renderer),)
         if refinement is not None:
-            between = (*between, refinement_stage(renderer, refinement))
-    return landmark_stage(projection), *between, geometry_stage(), texture_stage(texture_size)
+            between = (*between, refinement_stage(renderer, refinement, shared_shape=shared_shape))
+    first = shared_landmark_stage(projection) if shared_shape else landmark_stage(projection)
+    return first, *between, geometry_stage(), texture_stage(texture_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +157,8 @@ class Job:
 class Fitter:
     """Model, networks, device and detector of many fits, loaded once. Arguments and errors are those of `fit`.
 
+    With ``shared_shape``, the faces of one `fit_many` are one person's and get one shape.
+
     Attributes:
         notes: what a user should know about how photographs will be fitted, in sentences.
     """
@@ -157,6 +173,7 @@ class Fitter:
         stages: str | Sequence[Stage] | None = None,
         weights: str | os.PathLike[str] | None = None,
         refinement: str | RefineConfig = "default",
+        shared_shape: bool = False,
     ) -> None:
         if projection not in ("orthographic", "pinhole"):
             raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', not {projection!r}")
@@ -166,7 +183,7 @@ class Fitter:
         self.landmarks = landmarks
         self.notes: list[str] = []
         if stages is None or isinstance(stages, str):
-            stages = self._named_stages(stages, projection, weights, refinement)
+            stages = self._named_stages(stages, projection, weights, refinement, shared_shape)
         self.stages = tuple(stages)
         self._model_on_cpu = loaded.to("cpu")
 
@@ -206,6 +223,7 @@ class Fitter:
         projection: str,
         weights: str | os.PathLike[str] | None,
         refinement: str | RefineConfig,
+        shared_shape: bool,
     ) -> tuple[Stage, ...]:
         """The stages of 'landmarks', 'inversion' or 'full'; None is full where there are weights, else landmarks."""
         from garfast.fit.refine_config import preset
@@ -214,7 +232,7 @@ class Fitter:
             raise ArgumentError(f"stages must be one of {', '.join(STAGES)}, not {name!r}")
         settings = preset(refinement) if isinstance(refinement, str) else refinement
         if name == "landmarks":
-            return default_stages(projection)
+            return default_stages(projection, shared_shape=shared_shape)
         if weights is None and not shipped_present():
             missing = (
                 "there are no renderer weights in this installation: train some (see `garfast train --help`) and "
@@ -223,11 +241,16 @@ class Fitter:
             if name is not None:
                 raise WeightsFileError(f"--stages {name} needs a renderer, but {missing}")
             self.notes.append(f"Fitting landmarks only: {missing}.")
-            return default_stages(projection)
+            return default_stages(projection, shared_shape=shared_shape)
         from garfast.networks.renderer import load_renderer
 
         renderer = load_renderer(weights, device=self.device)
-        return default_stages(projection, renderer=renderer, refinement=None if name == "inversion" else settings)
+        return default_stages(
+            projection,
+            renderer=renderer,
+            refinement=None if name == "inversion" else settings,
+            shared_shape=shared_shape,
+        )
 
     def _result(self, state: FitState, source: Path | None, index: int, count: int) -> FitResult:
         model = self._model_on_cpu

@@ -47,6 +47,16 @@ class Judgement:
     after: dict[str, Tensor] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
 
+    def all_or_none(self) -> Judgement:
+        """The judgement of faces that share a shape, which cannot change for some of them only."""
+        if bool(self.kept.all()):
+            return self
+        others = "another picture of the same person did not gain"
+        reasons = tuple(
+            others if kept else reason for kept, reason in zip(self.kept.tolist(), self.reasons, strict=True)
+        )
+        return replace(self, kept=torch.zeros_like(self.kept), reasons=reasons)
+
     def row(self, face: int) -> dict[str, object]:
         """One face's judgement as plain values."""
         return {

@@ -97,7 +97,7 @@ def refinement_stage(
         renderer: networks, on the faces' device.
         config: settings.
         capture: see `garfast.fit.refine.refine`.
-        shared_shape: one identity for all faces that come together.
+        shared_shape: one identity for all faces that come together; it is kept for all of them or for none.
     """
 
     def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
@@ -110,6 +110,7 @@ def refinement_stage(
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise out_of_memory(len(states)) from error
         verdict = judge(model, renderer, target, start, outcome.state, config, diverged=outcome.diverged)
+        verdict = verdict.all_or_none() if shared_shape else verdict
         final = where_geometry(verdict.kept, outcome.state, start)
         losses = []
         for row, (state, face) in enumerate(zip(states, faces, strict=True)):

@@ -15,7 +15,7 @@ from torch import Tensor
 from garfast.errors import ArgumentError, ImageFileError, ModelFileError, ParametersFileError
 from garfast.fit.changes import ANGLES, Setting, changed_coefficients
 from garfast.io.images import read_image
-from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
+from garfast.io.parameters import FitParameters, load_parameters
 from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, load_model
 from garfast.morphable.rotation import matrix_to_axis_angle
 
@@ -173,7 +173,7 @@ def load_face(
     """
     folder = Path(folder)
     parameters = load_parameters(folder)
-    if folder.name == FILE_NAME:
+    if folder.is_file():
         folder = folder.parent
     name = str(parameters.model.get("name"))
     if isinstance(model, MorphableModel):

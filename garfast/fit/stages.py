@@ -179,6 +179,37 @@ def landmark_stage(projection: str = "orthographic") -> Stage:
     return Stage("landmarks", run)
 
 
+def shared_landmark_stage(projection: str = "orthographic") -> Stage:
+    """The same for several pictures of one person, which get one shape."""
+
+    def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
+        from garfast.fit.landmark_config import LandmarkFitConfig
+        from garfast.fit.shared_shape import fit_landmarks_shared
+
+        fits = fit_landmarks_shared(
+            states[0].model,
+            torch.stack([torch.as_tensor(np.asarray(state.detection.landmarks)) for state in states]),
+            [(state.image.shape[0], state.image.shape[1]) for state in states],
+            weights=torch.stack([torch.as_tensor(np.asarray(state.detection.landmarks_score)) for state in states]),
+            projection=projection,
+            config=LandmarkFitConfig(contour=states[0].detection.contour),
+        )
+        losses = []
+        for state, fitted in zip(states, fits, strict=True):
+            state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
+            state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
+            losses.append(
+                {
+                    "residual": float(fitted.residuals[0].nanmean()),
+                    "nme": float(fitted.nme[0]),
+                    "iterations": int(fitted.iterations[0]),
+                }
+            )
+        return losses
+
+    return Stage("landmarks", batched=run)
+
+
 def geometry_stage() -> Stage:
     """Vertices, fitted landmarks and the normal map of what the stages before found."""
 

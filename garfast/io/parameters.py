@@ -87,9 +87,19 @@ def save_parameters(path: str | os.PathLike[str], parameters: FitParameters) -> 
     content |= {name: getattr(parameters, name) for name in _REQUIRED}
     content |= parameters.info
     content["conventions"] = CONVENTIONS
-    content = _plain(content)
     for name in _MAY_LACK:
-        content[name] = _nan_to_null(content[name])
+        content[name] = _nan_to_null(_plain(content[name]))
+    save_json(path, content)
+
+
+def save_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Write a table of values, arrays and tensors as JSON, atomically, one line a key.
+
+    Raises:
+        ArgumentError: a value is NaN or infinite (named in the message); nothing is written.
+        OutputError: the file cannot be written.
+    """
+    content = _plain(content)
     for name, value in _numbers(content):
         if not math.isfinite(value):
             raise ArgumentError(f"the fit's {name} is {value}: a fit with NaN or infinite values is not written")

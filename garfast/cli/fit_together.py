@@ -1,0 +1,110 @@
+"""What ``garfast fit`` does with films and with several photographs of one person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+
+from garfast.errors import ArgumentError, OutputError
+
+if TYPE_CHECKING:
+    from garfast.fit.pipeline import Fitter
+
+
+def fit_film(
+    film: Path,
+    frames: list[Path] | None,
+    output: Path,
+    make_fitter: Callable[[], Fitter],
+    *,
+    projection: str,
+    smoothing: float,
+    fps: float | None,
+    overwrite: bool,
+) -> str:
+    """Fit the face of a film, or of frames in files; returns what to tell the user.
+
+    Raises:
+        GarfastError: one sentence each.
+    """
+    from tqdm import tqdm
+
+    from garfast.fit.sequence import described, fit_sequence, track
+    from garfast.fit.sequence_output import SEQUENCE_FILE, save_sequence
+    from garfast.io.images import read_image
+    from garfast.io.video import DEFAULT_FPS, open_video
+
+    folder = output / film.stem
+    if (folder / SEQUENCE_FILE).is_file() and not overwrite:
+        return f"{film}: done already in {folder} (--overwrite to fit it again)"
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"the output {output} is a file: choose a folder")
+    fitter = make_fitter()
+    if fps is None:
+        fps = DEFAULT_FPS if frames is not None else open_video(film).fps
+
+    def pictures() -> Iterator[np.ndarray]:
+        return open_video(film).frames if frames is None else (read_image(frame) for frame in frames)
+
+    total = None if frames is None else len(frames)
+    with tqdm(total=total, desc="find", unit="frame", disable=None) as bar:
+        found, size = track(
+            pictures(),
+            lambda frame, number: fitter.detect(frame, None if frames is None else frames[number]),
+            progress=bar.update,
+        )
+    sequence = fit_sequence(fitter.model, found, size, fps=fps, smoothing=smoothing, projection=projection)
+    with tqdm(total=len(sequence), desc="draw", unit="frame", disable=None) as bar:
+        save_sequence(sequence, folder, pictures, source=film, sources=frames, overwrite=overwrite, progress=bar.update)
+    nme = 100 * float(np.nanmean(sequence.nme))
+    lines = [
+        f"{film.name}: {len(sequence)} frames, {fps:g} a second, {size[1]} x {size[0]} pixels",
+        f"  landmarks  from {sequence.detector}, residual {nme:.2f} % of the face",
+        f"  written    {folder}",
+    ]
+    lost = described(sequence)
+    return "\n".join([*lines, *([f"  lost       {lost}"] if lost else [])])
+
+
+def frame_files(inputs: tuple[str, ...]) -> list[Path]:
+    """The frames that a folder, a pattern or files mean, numbers in their names counted as numbers.
+
+    Raises:
+        ImageFileError: there are none.
+    """
+    from garfast.fit.batch import find_images
+
+    def natural(path: Path) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+
+    return sorted(find_images(inputs), key=natural)
+
+
+def films_among(inputs: tuple[str, ...]) -> list[Path]:
+    """The films among the inputs.
+
+    Raises:
+        ArgumentError: there are films and photographs.
+    """
+    from garfast.io.video import is_video
+
+    films = [Path(entry) for entry in inputs if is_video(entry)]
+    if films and len(films) < len(inputs):
+        raise ArgumentError("films and photographs cannot be fitted in one go: give them to two commands")
+    return films
+
+
+def check_alone(name: str, others: dict[str, bool]) -> None:
+    """See that an option is not given with those that it excludes.
+
+    Raises:
+        click.UsageError: it is.
+    """
+    for other, given in others.items():
+        if given:
+            raise click.UsageError(f"{name} and {other} exclude each other.")

@@ -1,0 +1,72 @@
+"""Several photographs of one person: fitted together, with one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from garfast.errors import GarfastError, LandmarkError
+from garfast.fit.batch import BatchReport, output_names
+from garfast.fit.output import save_result
+from garfast.fit.pipeline import Fitter, Job
+from garfast.fit.result import FitResult
+from garfast.io.images import read_image
+from garfast.landmarks import select_faces
+
+
+def fit_same_person(
+    images: Sequence[Path],
+    output: Path,
+    make_fitter: Callable[[], Fitter],
+    *,
+    face: int | str = "largest",
+    overwrite: bool = False,
+    tell: Callable[[str], None] = print,
+    done: Callable[[FitResult, Path], None] | None = None,
+) -> BatchReport:
+    """Fit photographs of one person into folders of ``output``; those without a face are left out.
+
+    Args:
+        images: files, at least two.
+        make_fitter: makes a `Fitter` with ``shared_shape``.
+        face: 'largest' or a number from 1: the person, in each photograph.
+        overwrite: replace what earlier fits wrote.
+        tell: prints one line, on each photograph that is left out.
+        done: called with each result and its folder after writing.
+
+    Raises:
+        LandmarkError: fewer than two photographs are given, or show a face.
+        GarfastError: whatever fitting and writing raise.
+    """
+    if len(images) < 2:
+        raise LandmarkError("--same-person needs at least two photographs of the person")
+    report = BatchReport()
+    fitter = make_fitter()
+    for note in fitter.notes:
+        tell(note)
+    jobs, folders = [], []
+    for image, name in zip(images, output_names(images), strict=True):
+        try:
+            photo = read_image(image)
+            detections = fitter.detect(photo, image)
+            (index,) = select_faces(range(1, len(detections) + 1), face)
+        except GarfastError as error:
+            report.failed.append((image, str(error)))
+            tell(f"{image}: {error}")
+            continue
+        jobs.append(Job(photo, detections[index - 1], image, index, len(detections)))
+        folders.append(output / name)
+    if len(jobs) < 2:
+        raise LandmarkError(
+            f"only {len(jobs)} of {len(images)} photographs show the person's face: --same-person needs two"
+        )
+    for job, folder, outcome in zip(jobs, folders, fitter.fit_many(jobs), strict=True):
+        assert job.source is not None
+        if isinstance(outcome, GarfastError):
+            report.failed.append((job.source, str(outcome)))
+            continue
+        save_result(outcome, folder, overwrite=overwrite)
+        report.written.append((job.source, folder))
+        if done is not None:
+            done(outcome, folder)
+    return report

@@ -1,0 +1,209 @@
+"""A fitted film as a folder: numbers for people and programs, a mesh, and the film with the mesh over it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
+from garfast.fit.sequence import FittedSequence
+from garfast.fit.texture import sample_texture, unwrap
+from garfast.io.atomic import atomic_folder, atomic_path
+from garfast.io.images import write_image
+from garfast.io.meshes import MeshArrays, write_glb
+from garfast.io.parameters import FitParameters, save_json, save_parameters
+from garfast.io.video import write_animation
+from garfast.ops import vertex_normals
+
+SEQUENCE_FILE = "sequence.json"
+FORMAT, SCHEMA = "garfast-sequence", 1
+
+# Longest side of the overlay, and of its texture.
+_SIDE, _TEXTURE = 640, 512
+_OPACITY = 0.72
+_LOST = (226, 60, 40)
+
+
+def save_sequence(
+    sequence: FittedSequence,
+    folder: Path,
+    frames: Callable[[], Iterable[np.ndarray]],
+    *,
+    source: Path,
+    sources: list[Path] | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a film's fit into ``folder``, which appears whole or not at all.
+
+    ``sequence.json`` (facts), ``sequence.npz`` (arrays over frames), ``params/000001.json`` ... (each frame as
+    `garfast.io.parameters` reads it), ``mesh.glb`` (the neutral face, textured from the frame that shows it best) and
+    ``overlay.mp4``, or ``overlay.gif`` where nothing here writes MP4.
+
+    Args:
+        frames: gives the film's frames once more, uint8 [H,W,3].
+        source: the film or the folder of frames.
+        sources: of each frame, where they are files.
+        overwrite: replace an earlier fit of a film.
+        progress: called with 1 after each frame.
+
+    Raises:
+        OutputError: the folder exists already, or cannot be written.
+    """
+    with atomic_folder(folder, replace=overwrite and (folder / SEQUENCE_FILE).is_file()) as staging:
+        best = best_frame(sequence)
+        kept: list[np.ndarray] = []
+
+        def drawn() -> Iterator[np.ndarray]:
+            for number, frame in enumerate(itertools.islice(frames(), len(sequence))):
+                if number == best:
+                    kept.append(frame)
+                yield overlay(sequence, number, frame)
+                if progress is not None:
+                    progress(1)
+
+        pictures = list(drawn())
+        write_animation(staging / f"overlay{_suffix()}", pictures, fps=sequence.fps)
+        _write_mesh(sequence, best, kept[0], staging)
+        for number in range(len(sequence)):
+            name = source if sources is None else sources[number]
+            save_parameters(staging / "params" / f"{number + 1:06d}.json", frame_parameters(sequence, number, name))
+        save_json(staging / SEQUENCE_FILE, _facts(sequence, source, best))
+        with atomic_path(staging / "sequence.npz") as temporary:
+            np.savez(temporary, **_arrays(sequence))
+    return folder
+
+
+def best_frame(sequence: FittedSequence) -> int:
+    """The frame whose landmarks fit well in a face that looks into the camera."""
+    facing = np.cos(np.linalg.norm(sequence.rotation, axis=1))
+    badness = np.where(sequence.lost, np.inf, np.nan_to_num(sequence.nme, nan=np.inf) + 0.2 * (1 - facing))
+    return int(badness.argmin())
+
+
+@torch.no_grad()
+def overlay(sequence: FittedSequence, number: int, frame: np.ndarray) -> np.ndarray:
+    """A frame with the fitted mesh over it, uint8 [h,w,3]; with a red rim where the face was lost."""
+    height, width = frame.shape[:2]
+    factor = min(1.0, _SIDE / max(height, width))
+    size = max(round(height * factor), 1), max(round(width * factor), 1)
+    picture = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float() / 255
+    if size != (height, width):
+        picture = F.interpolate(picture, size, mode="bilinear", align_corners=False, antialias=True)
+    face = sequence.face(number)
+    box = Box(0.0, 0.0, width, height)
+    output = rasterize_crop(face.vertices, face.model, face.camera, box, (2 * size[0], 2 * size[1]))
+    cover = shrink(output.mask, 2)
+    front = shrink(clay(output.normals) * output.mask, 2)
+    picture = _OPACITY * front + (1 - _OPACITY * cover) * picture
+    array = (picture[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    if sequence.lost[number]:
+        rim = max(round(0.01 * max(size)), 2)
+        array[:rim] = array[-rim:] = _LOST
+        array[:, :rim] = array[:, -rim:] = _LOST
+    return array
+
+
+def frame_parameters(sequence: FittedSequence, number: int, source: Path) -> FitParameters:
+    """One frame as ``params.json`` has a face."""
+    face, model = sequence.face(number), sequence.model
+    yaw, pitch, roll = face.angles
+    fitted = face.landmarks[0].numpy()
+    found = sequence.landmarks[number]
+    height, width = face.camera.image_size
+    return FitParameters(
+        model={
+            "name": model.name,
+            "num_vertices": model.num_vertices,
+            "num_shape": model.num_shape,
+            "num_exp": model.num_exp,
+            "exp_names": list(model.exp_names),
+            "licence": model.licence,
+        },
+        shape=sequence.shape,
+        exp=sequence.exp[number],
+        pose={
+            "rotation": sequence.rotation[number],
+            "translation": sequence.translation[number],
+            "yaw": yaw,
+            "pitch": pitch,
+            "roll": roll,
+        },
+        camera=face.camera.to_dict(),
+        landmarks=found,
+        landmarks_fitted=fitted,
+        residuals=np.linalg.norm(found - fitted, axis=1).astype(np.float32),
+        info={
+            "image": {"file": str(source), "sha256": None, "width": width, "height": height},
+            "frame": {"number": number + 1, "seconds": number / sequence.fps, "lost": bool(sequence.lost[number])},
+            "opencv": face.camera.opencv_matrix(face.pose)[0],
+            "opengl": face.camera.opengl_matrix(face.pose)[0],
+            "intrinsics": face.camera.intrinsics()[0],
+            "detector": {"source": sequence.detector},
+        },
+    )
+
+
+def _suffix() -> str:
+    from garfast.errors import OutputError
+    from garfast.io.video import check_mp4
+
+    try:
+        check_mp4()
+    except OutputError:
+        return ".gif"
+    return ".mp4"
+
+
+def _write_mesh(sequence: FittedSequence, best: int, frame: np.ndarray, folder: Path) -> None:
+    model, face = sequence.model, sequence.face(best)
+    texture = sample_texture(frame, face.vertices[0], model, face.camera, size=_TEXTURE)
+    vertices = model.evaluate(face.shape)
+    normals = vertex_normals(vertices, model.triangles, adjacency=model.adjacency)[0]
+    uv, uv_triangles = unwrap(model)
+    arrays = (vertices[0], model.triangles, normals, uv, uv_triangles)
+    write_glb(folder / "mesh.glb", MeshArrays(*(array.numpy() for array in arrays), texture))
+    write_image(folder / "mesh.png", texture)
+
+
+def _facts(sequence: FittedSequence, source: Path, best: int) -> dict[str, Any]:
+    height, width = sequence.camera.image_size
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "film": {"file": str(source), "frames": len(sequence), "fps": sequence.fps, "width": width, "height": height},
+        "model": sequence.model.name,
+        "detector": sequence.detector,
+        "smoothing_seconds": sequence.smoothing,
+        "lost_frames": [number + 1 for number in np.flatnonzero(sequence.lost).tolist()],
+        "mean_nme": float(np.nanmean(sequence.nme)),
+        "texture_frame": best + 1,
+        "shape": sequence.shape,
+    }
+
+
+def _arrays(sequence: FittedSequence) -> dict[str, Any]:
+    camera = {
+        name: np.asarray(value, np.float32)
+        for name, value in sequence.camera.to_dict().items()
+        if name not in ("projection", "image_size")
+    }
+    return {
+        "shape": sequence.shape,
+        "exp": sequence.exp,
+        "rotation": sequence.rotation,
+        "translation": sequence.translation,
+        "landmarks": sequence.landmarks,
+        "lost": sequence.lost,
+        "nme": sequence.nme,
+        "seconds": np.arange(len(sequence), dtype=np.float32) / np.float32(sequence.fps),
+        "image_size": np.asarray(sequence.camera.image_size),
+        "projection": np.asarray(sequence.camera.projection),
+        **{f"camera_{name}": value for name, value in camera.items()},
+    }

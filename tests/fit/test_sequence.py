@@ -1,0 +1,200 @@
+"""The face of a film."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from garfast.cli import main
+from garfast.errors import ArgumentError, NoFaceError, OutputError
+from garfast.fit.pipeline import default_stages
+from garfast.fit.saved_face import load_face
+from garfast.fit.sequence import FittedSequence, described, fit_sequence, track
+from garfast.fit.sequence_output import best_frame, overlay, save_sequence
+from garfast.io.images import read_image, write_image
+from garfast.io.video import open_video, write_animation
+from garfast.landmarks import Detection
+from garfast.landmarks.detection import bounding_box
+from garfast.morphable import MorphableModel, Pose, load_model
+from tests.fit.landmark_faces import random_faces
+from tests.tiny_face import make_scene, write_pts
+
+SIZE = (512, 512)
+
+
+def detection(landmarks: np.ndarray, score: float = 1.0) -> Detection:
+    points = np.asarray(landmarks, np.float32)
+    return Detection(points, np.full(68, score, np.float32), 1.0, bounding_box(points), "made", "fixed")
+
+
+@pytest.fixture(scope="module")
+def film() -> tuple[MorphableModel, list[Detection | None], np.ndarray, np.ndarray]:
+    """A nodding built-in face in 24 frames, three of them lost: model, detections, true shape and yaws."""
+    model = load_model("builtin")
+    shape = random_faces(model, 1, seed=3).shape
+    yaws = np.deg2rad(25 * np.sin(np.arange(24) / 6))
+    random = np.random.default_rng(0)
+    detections: list[Detection | None] = []
+    for frame, yaw in enumerate(yaws):
+        angles = [torch.tensor([value], dtype=torch.float32) for value in (yaw, 0.1, 0.05)]
+        exp = torch.zeros(1, model.num_exp)
+        exp[0, 0] = 0.4 + 0.4 * np.sin(frame / 4)
+        points = Pose.from_euler(*angles).apply(model.landmarks(model.evaluate(shape, exp)))[0].numpy()
+        pixels = np.stack([256 + 2.0 * points[:, 0] + frame, 256 - 2.0 * points[:, 1]], 1)
+        detections.append(detection(pixels + random.normal(scale=1.0, size=pixels.shape)))
+    for frame in (7, 8, 23):
+        detections[frame] = None
+    return model, detections, shape[0].numpy(), np.rad2deg(yaws)
+
+
+@pytest.fixture(scope="module")
+def fitted(film: tuple[MorphableModel, list[Detection | None], np.ndarray, np.ndarray]) -> FittedSequence:
+    return fit_sequence(film[0], film[1], SIZE, fps=25.0)
+
+
+def test_one_shape_smooth_motion_and_bridged_gaps(
+    film: tuple[MorphableModel, list[Detection | None], np.ndarray, np.ndarray], fitted: FittedSequence
+) -> None:
+    model, detections, _, yaws = film
+    assert len(fitted) == 24
+    assert fitted.gaps == [(7, 8), (23, 23)]
+    assert described(fitted) == "the face was lost in 3 of 24 frames (8-9, 24); they are bridged"
+    found = np.array([fitted.face(frame).angles[0] for frame in range(24)])
+    assert np.abs(found - yaws)[:23].mean() < 2.0
+    rough = fit_sequence(model, detections, SIZE, fps=25.0, smoothing=0.0, shape=torch.from_numpy(fitted.shape)[None])
+    np.testing.assert_array_equal(rough.shape, fitted.shape)
+    assert np.isfinite(rough.exp).all()
+
+    def jitter(sequence: FittedSequence) -> float:
+        return float(np.abs(np.diff(sequence.exp[9:23], 3, axis=0)).mean())
+
+    assert jitter(fitted) < 0.4 * jitter(rough)
+    lower, upper = model.exp_bounds.numpy().T
+    assert (fitted.exp >= lower - 1e-6).all()
+    assert (fitted.exp <= upper + 1e-6).all()
+    projected = fitted.face(12).landmarks[0].numpy()
+    assert detections[12] is not None
+    assert np.linalg.norm(projected - detections[12].landmarks, axis=1).mean() < 4
+
+
+def test_perspective_keeps_one_lens(
+    film: tuple[MorphableModel, list[Detection | None], np.ndarray, np.ndarray],
+) -> None:
+    model, detections, shape, _ = film
+    few = fit_sequence(model, detections[:4], SIZE, fps=25.0, projection="pinhole", shape=torch.from_numpy(shape)[None])
+    focal = few.camera.intrinsics()[:, 0, 0]
+    assert (focal - focal[0]).abs().max() < 1e-3
+    assert few.translation[:, 2].max() < -100
+
+
+def test_follows_the_face_of_the_frame_before() -> None:
+    base = np.stack(np.meshgrid(np.linspace(0, 80, 17), np.linspace(0, 80, 4)), -1).reshape(68, 2)
+    left, right = detection(base + 20), detection(base * 1.2 + [300, 20])
+    frames = [np.zeros((200, 500, 3), np.uint8)] * 5
+    answers = [[right, left], [left, right], [], [left], [right]]
+    found, size = track(frames, lambda frame, number: answers[number])
+    assert size == (200, 500)
+    assert [None if face is None else float(face.box[0]) for face in found] == [300, 300, None, None, 300]
+    with pytest.raises(NoFaceError, match="none of the 5 frames"):
+        track(frames, lambda frame, number: [])
+    with pytest.raises(ArgumentError, match="no frames"):
+        track([], lambda frame, number: [])
+    with pytest.raises(ArgumentError, match="frame 2 has another size"):
+        track([frames[0], frames[0][:9]], lambda frame, number: [left])
+
+
+def test_writes_a_folder(
+    film: tuple[MorphableModel, list[Detection | None], np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("garfast.fit.sequence_output._TEXTURE", 32)
+    monkeypatch.setattr("garfast.fit.sequence_output._SIDE", 48)
+    model, detections, shape, _ = film
+    fitted = fit_sequence(model, detections[5:11], SIZE, fps=25.0, shape=torch.from_numpy(shape)[None])
+    grey = np.full((*SIZE, 3), 120, np.uint8)
+    save_sequence(fitted, tmp_path / "clip", lambda: [grey] * 6, source=tmp_path / "clip.mp4")
+    facts = json.loads((tmp_path / "clip" / "sequence.json").read_text())
+    assert facts["lost_frames"] == [3, 4]
+    assert facts["film"]["frames"] == 6
+    with np.load(tmp_path / "clip" / "sequence.npz") as arrays:
+        np.testing.assert_array_equal(arrays["exp"], fitted.exp)
+        assert arrays["camera_scale"].shape == (6,)
+    face = load_face(tmp_path / "clip" / "params" / "000003.json").face
+    torch.testing.assert_close(face.vertices, fitted.face(2).vertices)
+    films = [path for path in (tmp_path / "clip").iterdir() if path.stem == "overlay"]
+    assert len(list(open_video(films[0]).frames)) in range(4, 7)  # equal frames of a GIF become one
+    assert (tmp_path / "clip" / "mesh.glb").stat().st_size > 100_000
+    with pytest.raises(OutputError, match="exists already"):
+        save_sequence(fitted, tmp_path / "clip", lambda: [grey] * 6, source=tmp_path / "clip.mp4")
+    assert not fitted.lost[best_frame(fitted)]
+    lost, shown = overlay(fitted, 2, grey), overlay(fitted, 1, grey)
+    assert tuple(lost[0, 0]) != tuple(shown[0, 0]) == (120, 120, 120)
+
+
+@pytest.fixture
+def home(tmp_path: Path, tiny_model: MorphableModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Frames of the tiny face with landmarks beside them, and its model as a file."""
+    for number, yaw in enumerate((0.0, 0.1, 0.2)):
+        scene = make_scene(tiny_model, yaw=yaw)
+        write_image(tmp_path / "frames" / f"f{number + 9}.png", scene.photo)
+        write_pts(tmp_path / "frames" / f"f{number + 9}.pts", scene.landmarks)
+    tiny_model.save(tmp_path / "tiny.npz")
+    monkeypatch.setattr("garfast.fit.sequence_output._TEXTURE", 32)
+    monkeypatch.setattr("garfast.fit.pipeline.default_stages", partial(default_stages, texture_size=32))
+    for picture in ("sheet_picture", "overlay_picture"):
+        monkeypatch.setattr(f"garfast.fit.output.{picture}", lambda result: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    fixed = ("--model", "tiny.npz", "--device", "cpu", "-o", "out", "--landmarks", "file")
+    result = CliRunner().invoke(main, ["fit", *arguments, *fixed])
+    assert "Traceback" not in result.output
+    return result.exit_code, result.output
+
+
+def test_frames_in_a_folder(home: Path) -> None:
+    code, output = run("frames", "--sequence", "--fps", "10")
+    assert code == 0, output
+    assert "3 frames, 10 a second" in output
+    yaws = []
+    for number in (1, 2, 3):
+        values = json.loads((home / "out" / "frames" / "params" / f"{number:06d}.json").read_text())
+        assert values["image"]["file"].endswith(f"f{number + 8}.png")
+        yaws.append(values["pose"]["yaw"])
+    assert yaws[0] < yaws[1] < yaws[2]
+    assert "done already" in run("frames", "--sequence")[1]
+
+
+def test_photographs_of_one_person(home: Path) -> None:
+    code, output = run("frames", "--same-person", "--stages", "landmarks")
+    assert code == 0, output
+    shapes = [json.loads((home / "out" / f"f{k}" / "params.json").read_text())["shape"] for k in (9, 10, 11)]
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing.mp4"], "there is no film nothing.mp4"),
+        (["film.gif", "frames/f9.png"], "cannot be fitted in one go"),
+        (["film.gif", "--stages", "full"], "leave out --stages full"),
+        (["frames", "--sequence", "--same-person"], "exclude each other"),
+        (["frames/f9.png", "--same-person"], "at least two photographs"),
+        (["frames", "--sequence", "--smooth", "-1"], "seconds"),
+    ],
+)
+def test_says_what_is_wrong(home: Path, arguments: list[str], words: str) -> None:
+    pictures = [read_image(home / "frames" / f"f{k}.png") for k in (9, 10)]
+    write_animation(home / "film.gif", pictures)
+    code, output = run(*arguments)
+    assert code != 0
+    assert words in output
