@@ -195,6 +195,29 @@ class LivePortraits(PortraitSource):
         return {name: np.stack([self._last[row][name] for row in wanted]) for name in names}
 
 
+SYNTH_WORD = "synth"
+"""Stands for portraits drawn on the fly where a folder of them is expected."""
+
+
+def open_portraits(
+    where: str | os.PathLike[str], models: Sequence[tuple[MorphableModel, float]], size: int, seed: int = 0
+) -> PortraitSource:
+    """Portraits of a folder, or drawn on the fly where ``where`` is 'synth'.
+
+    Args:
+        where: a folder that :func:`draw_portraits` filled, or 'synth'.
+        models: face models and their shares; a folder loads others than these by its own settings.
+        size: side of portraits drawn on the fly, pixels.
+        seed: of portraits drawn on the fly.
+
+    Raises:
+        TrainingError: the folder holds no portraits.
+    """
+    if str(where) == SYNTH_WORD:
+        return LivePortraits(models, size, seed)
+    return Portraits(where, [model for model, _ in models])
+
+
 def normal_maps(groups: Sequence[Geometry], batch: int, resolutions: int | Sequence[int]) -> Tensor | list[Tensor]:
     """Rasterise groups of faces into the normal maps of one batch: [B, 3, r, r], a list of them for several sizes."""
     sizes = [resolutions] if isinstance(resolutions, int) else list(resolutions)

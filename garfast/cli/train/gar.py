@@ -16,15 +16,18 @@ from garfast.cli.train import options
 @click.option("--preset", default="synth-128", show_default=True, help="tiny-64, synth-128, ffhq-256 or ffhq-1024.")
 @click.option(
     "--data",
-    type=click.Path(exists=True, path_type=Path),
+    type=options.PathOrSynth(exists=True, path_type=Path),
+    metavar="FOLDER|synth",
     default=None,
-    help="Aligned photographs: a folder of pictures or of tar shards. [default: the portraits]",
+    help="Aligned photographs: a folder of pictures or of tar shards, or 'synth'. [default: the portraits]",
 )
 @click.option(
     "--portraits",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.PathOrSynth(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER|synth",
     default=None,
-    help="Folder that `garfast train portraits` filled: photographs with known geometry for the paired losses.",
+    help="Photographs with known geometry for the paired losses: a folder that `garfast train portraits` filled, or "
+    "'synth' to draw them on the fly.",
 )
 @click.option(
     "--teachers",
@@ -56,8 +59,8 @@ from garfast.cli.train import options
 @impl_option
 def command(
     preset: str,
-    data: Path | None,
-    portraits: Path | None,
+    data: Path | str | None,
+    portraits: Path | str | None,
     teachers: Path | None,
     models: tuple[str, ...],
     out: Path,

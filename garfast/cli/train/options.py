@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from garfast.morphable import MorphableModel
     from garfast.train.loop import Task
 
+
+class PathOrSynth(click.Path):
+    """A path, or the word that stands for portraits drawn on the fly."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "synth" else super().convert(value, param, ctx)
+
+
 models_option = click.option(
     "--model",
     "models",

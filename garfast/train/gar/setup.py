@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from garfast.morphable import MorphableModel
 from garfast.networks.renderer import SHIPPED, load_network
 from garfast.train.gar.presets import GarTraining
 from garfast.train.gar.task import GarTask, Photos, Teachers
-from garfast.train.portraits import Portraits
+from garfast.train.portraits import SYNTH_WORD, open_portraits
 
 
 def build_task(
     settings: GarTraining,
     models: Sequence[tuple[MorphableModel, float]],
     *,
-    data: Path | None = None,
-    portraits: Path | None = None,
+    data: str | os.PathLike[str] | None = None,
+    portraits: str | os.PathLike[str] | None = None,
     teachers: Path | None = None,
     cache: Path | None = None,
     readers: int = 1,
@@ -33,8 +34,9 @@ def build_task(
     Args:
         settings: of the training.
         models: face models for the random geometry and their shares.
-        data: aligned photographs, a folder of pictures or of tar shards; the portraits where None.
-        portraits: folder of portraits with known geometry.
+        data: aligned photographs, a folder of pictures or of tar shards; 'synth' or None for the portraits.
+        portraits: folder of portraits with known geometry, or 'synth' to draw them on the fly, which is also what
+            ``data='synth'`` without a folder does.
         teachers: folder of the frozen networks' weights; the package's own where None.
         cache: folder to keep decoded photographs in; None keeps none.
         readers: threads that decode photographs.
@@ -44,7 +46,11 @@ def build_task(
     Raises:
         TrainingError: there are no photographs, or a loss lacks its network.
     """
-    known = Portraits(portraits, [model for model, _ in models]) if portraits is not None else None
+    if data is not None and str(data) == SYNTH_WORD:
+        data, portraits = None, portraits or SYNTH_WORD
+    known = None
+    if portraits is not None:
+        known = open_portraits(portraits, models, settings.generator.size, settings.seed)
     photos: Photos
     if data is not None:
         from garfast.train.photos import open_photos

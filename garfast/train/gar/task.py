@@ -41,7 +41,7 @@ from garfast.train.gar.presets import GarTraining
 from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.photos import PhotoSource, ShardedOrder
-from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
+from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
 
 _CROP = 1.4
 """Side of the landmark network's crop over the longer side of the landmarks' box, as in its training."""
@@ -119,7 +119,7 @@ class GarTask:
         models: Sequence[tuple[MorphableModel, float]],
         teachers: Teachers,
         *,
-        portraits: Portraits | None = None,
+        portraits: PortraitSource | None = None,
         device: torch.device | str = "cpu",
         impl: str = "auto",
     ) -> None:

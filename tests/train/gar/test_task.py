@@ -158,3 +158,14 @@ def test_no_portraits_for_paired_losses(task):
 
     with pytest.raises(TrainingError, match="--portraits"):
         GarTask(task.settings, task.photos, [(task.sampler.models[0], 1.0)], task.teachers)
+
+
+def test_portraits_on_the_fly_serve_as_photographs_too():
+    from garfast.train.gar.setup import build_task
+    from garfast.train.portraits import LivePortraits
+    from tests.tiny_face import make_tiny_model
+
+    settings = override(tiny_settings(), {}, ("weights.normal=0",))
+    task = build_task(settings, [(make_tiny_model(), 1.0)], data="synth")
+    assert isinstance(task.portraits, LivePortraits)
+    assert task.photos is task.portraits
