@@ -18,7 +18,7 @@ from tests.tiny_face import make_scene
 @pytest.fixture(scope="module")
 def result(tiny_model: MorphableModel) -> FitResult:
     scene = make_scene(tiny_model, yaw=0.3)
-    fitter = Fitter(landmarks=scene.landmarks, model=tiny_model, device="cpu")
+    fitter = Fitter(landmarks=scene.landmarks, model=tiny_model, device="cpu", stages="landmarks")
     return fitter.fit(scene.photo, fitter.detect(scene.photo)[0])
 
 

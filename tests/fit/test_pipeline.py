@@ -102,7 +102,8 @@ def test_mesh(result: FitResult) -> None:
 
 
 def test_pinhole(tiny_model: MorphableModel, scene: TinyScene) -> None:
-    result = garfast.fit(scene.photo, landmarks=scene.landmarks, model=tiny_model, device="cpu", projection="pinhole")
+    stages = default_stages("pinhole", texture_size=64)
+    result = garfast.fit(scene.photo, landmarks=scene.landmarks, model=tiny_model, device="cpu", stages=stages)
     assert result.camera.projection == "pinhole"
     assert result.vertices_camera[:, 2].max() < 0
     assert result.mask.sum() > 5000
