@@ -55,13 +55,15 @@ def target_of(
     landmarks: Tensor,
     landmark_weights: Tensor,
     contour_vertices: Tensor | None = None,
+    landmark_noise: Tensor | None = None,
 ) -> RefineTarget:
-    """What aligned photographs [B, 3, S, S] say: their landmarks (aligned pixels), and the estimator's normals."""
+    """What aligned photographs [B, 3, S, S] say: their landmarks and the landmarks' noise (aligned pixels), and the
+    estimator's normals. The other arguments are as in `RefineTarget`."""
     normals = cover = None
     if renderer is not None and renderer.normals is not None:
         estimate = renderer.normals(images)
         normals, cover = estimate.normals, estimate.mask_logits.sigmoid()
-    return RefineTarget(images, landmarks, landmark_weights, contour_vertices, normals, cover)
+    return RefineTarget(images, landmarks, landmark_weights, contour_vertices, normals, cover, landmark_noise)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor
 from garfast.errors import ArgumentError
 from garfast.fit.refine_config import RefineConfig, RefineStage
 from garfast.fit.refine_descent import Descent, captured
-from garfast.fit.refine_losses import renormalise
+from garfast.fit.refine_losses import NUM_LANDMARKS, renormalise
 from garfast.fit.refine_problem import Problem, Variables, frozen, noise_maps, state_of
 from garfast.fit.refine_state import RefineOutcome, RefineState, RefineTarget, StageOutcome
 from garfast.morphable import MorphableModel
@@ -156,8 +156,7 @@ def _computes(problem: Problem, stage: RefineStage) -> bool:
 def _shared_prior(variables: Variables, prior: Tensor) -> Tensor:
     """The prior of a shared shape: each face bears its part of it."""
     shape, exp = variables.shape, variables.exp
-    count = shape.shape[1] + exp.shape[1]
-    return (shape.square().sum() / len(prior) + exp.square().sum(1)) / count
+    return (shape.square().sum() / len(prior) + exp.square().sum(1)) / NUM_LANDMARKS
 
 
 def _with_one_shape(start: RefineState) -> RefineState:

@@ -25,7 +25,7 @@ def _not_negative(owner: Any, names: list[str]) -> None:
 class LossWeights:
     """Weights of the losses; a loss of weight 0 is switched off and not computed.
 
-    Each loss is a mean, so that weights do not depend on the picture's size.
+    No loss depends on the picture's size.
 
     Attributes:
         photometric: Charbonnier distance of the render to the photograph inside the face, after a smooth correction of
@@ -33,8 +33,10 @@ class LossWeights:
         perceptual: squared distance of channel-normalised features of the perceptual network, inside the face.
         normals: Huber distance of the mesh's normals to those that the estimator sees in the photograph, inside the
             face.
-        landmark: robust distance of the mesh's landmarks to those detected, in units of ``landmark_noise``.
-        prior: mean square of the shape and expression coefficients (standard deviations).
+        landmark: robust squared distance of the mesh's landmarks to those detected, in units of their noise, summed
+            with the landmark fit's weights and divided by 68.
+        prior: sum of squares of the shape and expression coefficients (standard deviations), divided by 68. With the
+            same weight as ``landmark``, both are equation 12, which the landmark fit has solved.
         latent: mean square distance of w to the mean style.
         noise: multi-scale autocorrelation of the noise maps, which keeps the picture's content out of them.
     """
@@ -136,8 +138,8 @@ class RefineConfig:
         occlusion: a pixel whose residual is this many times the mean counts half (hair, hands, glasses); 0 counts all
             pixels alike.
         erode: pixels, at 128, by which the face's mask is drawn in from its outline.
-        landmark_noise: the landmarks' error, in sides of the aligned picture, at which the landmark loss turns from
-            quadratic to linear.
+        landmark_noise: the landmarks' error, in sides of the aligned picture, where the landmark fit has not estimated
+            it; at this distance the landmark loss turns from quadratic to linear.
         normal_cutoff: distance of unit normals at which the normal loss turns from quadratic to linear.
         normal_tilt: the estimated normals are turned as a whole by the rotation that brings them nearest to the mesh's,
             by so many radians at most; 0 takes them as they are.
@@ -181,9 +183,9 @@ class RefineConfig:
             raise ArgumentError(f"each stage of the refinement needs its own name, not {names}")
 
 
-_GEOMETRY = LossWeights(normals=0.5, landmark=1.2, prior=1.4)
+_GEOMETRY = LossWeights(normals=1.0, landmark=1.0, prior=1.0)
 _APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.02, noise=0.3)
-_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=0.5, landmark=1.2, prior=1.4, latent=0.02, noise=0.3)
+_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=1.0, landmark=1.0, prior=1.0, latent=0.02, noise=0.3)
 _FINE = LearningRates(shape=0.015, exp=0.015, pose=0.0015, camera=0.001, latent=0.02, noise=0.02)
 
 

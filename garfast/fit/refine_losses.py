@@ -15,6 +15,7 @@ from garfast.errors import ArgumentError
 from garfast.fit.colour_match import solve_positive
 from garfast.morphable import axis_angle_to_matrix
 
+NUM_LANDMARKS = 68
 # Smallest side of a noise map on which its autocorrelation is measured.
 _COARSEST = 8
 
@@ -98,25 +99,28 @@ def mean_angle(normals: Tensor, estimate: Tensor, weights: Tensor) -> Tensor:
     return masked_mean(torch.rad2deg(torch.acos(cosine)), weights)
 
 
-def landmark_distance(points: Tensor, targets: Tensor, weights: Tensor, noise: float) -> Tensor:
-    """``2 (sqrt(1 + r^2 / noise^2) - 1)``, weighted: r^2 / noise^2 for small residuals, linear for large ones.
+def landmark_distance(points: Tensor, targets: Tensor, weights: Tensor, noise: Tensor | float) -> Tensor:
+    """``2 (sqrt(1 + r^2 / noise^2) - 1)``: r^2 / noise^2 for small residuals, linear for large ones.
+
+    Weighted, summed and divided by 68: with `coefficient_prior`, at equal weights, equation 12.
 
     Args:
         points, targets: [B, 68, 2]; what has no weight may be NaN in ``targets``.
         weights: [B, 68].
-        noise: in the unit of the points.
+        noise: in the unit of the points; a number, or [B].
 
     Returns:
         [B].
     """
     targets = torch.where(weights[..., None] > 0, targets, points.detach())
-    squared = (points - targets).square().sum(-1) / (noise * noise)
-    return masked_mean(2 * ((1 + squared).sqrt() - 1), weights)
+    scale = noise.view(-1, 1) if isinstance(noise, Tensor) else noise
+    squared = (points - targets).square().sum(-1) / (scale * scale)
+    return (weights * 2 * ((1 + squared).sqrt() - 1)).sum(1) / points.shape[1]
 
 
 def coefficient_prior(shape: Tensor, exp: Tensor) -> Tensor:
-    """Mean square of all coefficients [B, S] and [B, E] in standard deviations. -> [B]."""
-    return torch.cat([shape, exp], 1).square().mean(1)
+    """Sum of squares of all coefficients [B, S] and [B, E] in standard deviations, over 68: see above. -> [B]."""
+    return torch.cat([shape, exp], 1).square().sum(1) / NUM_LANDMARKS
 
 
 def latent_prior(w: Tensor, mean: Tensor) -> Tensor:

@@ -160,7 +160,7 @@ class Problem:
         target, config = self.target, self.config
         if wanted.landmark > 0:
             points = self.landmarks(vertices, camera)
-            noise = config.landmark_noise * self.size
+            noise = config.landmark_noise * self.size if target.landmark_noise is None else target.landmark_noise
             result["landmark"] = terms.landmark_distance(points, target.landmarks, self.landmark_weights, noise)
         if wanted.prior > 0:
             result["prior"] = terms.coefficient_prior(variables.shape.expand(self.start.batch, -1), variables.exp)

@@ -73,6 +73,7 @@ class RefineTarget:
         contour_vertices: [B, 17] int64, the vertices that landmarks 0-16 mean; None: the model's own points.
         normals: [B, 3, S, S] estimated unit normals; None where there is no estimator.
         cover: [B, 1, S, S] how probable it is that a pixel shows the face, 0..1; None where there is no estimator.
+        landmark_noise: [B] expected error of a landmark's coordinate, aligned pixels; None: the settings say.
     """
 
     image: Tensor
@@ -81,6 +82,7 @@ class RefineTarget:
     contour_vertices: Tensor | None = None
     normals: Tensor | None = None
     cover: Tensor | None = None
+    landmark_noise: Tensor | None = None
 
     def rows(self, rows: Tensor) -> RefineTarget:
         """The faces with these indices [n]."""

@@ -70,10 +70,8 @@ def inversion_stage(renderer: Renderer) -> Stage:
             shape, exp, pose = known(state.shape, "shape"), known(state.exp, "exp"), known(state.pose, "pose")
             faces.append((alignment, aligned_state(alignment, shape, exp, pose, camera)))
             pictures.append(image)
-            scores = torch.as_tensor(
-                np.asarray(state.detection.landmarks_score), dtype=torch.float32, device=state.model.device
-            )
-            targets.append((alignment.apply(landmarks), scores[None], state.contour_vertices))
+            error = None if state.landmark_noise is None else state.landmark_noise * alignment.scale
+            targets.append((alignment.apply(landmarks), _weights(state), state.contour_vertices, error))
         images = torch.cat(pictures)
         w, z, noise = invert(renderer, images)
         estimates = target_of(renderer, images, *(_cat(values) for values in zip(*targets, strict=True)))
@@ -158,6 +156,14 @@ def _draw(renderer: Renderer, state: FitState, target: RefineTarget, start: Refi
     camera, vertices = problem.face(variables)
     levels = problem.raster(vertices, camera, problem.resolutions)
     return problem.render(variables, levels)[0], levels[-1].normals[0]
+
+
+def _weights(state: FitState) -> Tensor:
+    """[1, 68] how far each landmark is trusted."""
+    if state.landmark_weights is not None:
+        return state.landmark_weights
+    scores = np.asarray(state.detection.landmarks_score)
+    return torch.as_tensor(scores, dtype=torch.float32, device=state.model.device)[None]
 
 
 def _cat(values: Sequence[Tensor | None]) -> Any:

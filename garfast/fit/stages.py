@@ -42,6 +42,7 @@ class FitState:
         camera: photo pixels.
         contour_vertices: [1,17] int64, the vertices that the jaw landmarks mean in this pose.
         converged: whether the landmark fit converged.
+        landmark_weights: [1,68] the landmark fit's; landmark_noise: [1] error that it expects of a coordinate, pixels.
         landmarks_fitted: [1,68,2] photo pixels.
         vertices: [1,V,3] model space, mm; vertices_camera: [1,V,3] camera space, mm.
         normals: [h,w,3] float32 and mask [h,w] bool, the normal map in the photograph's view.
@@ -59,6 +60,8 @@ class FitState:
     camera: Camera | None = None
     contour_vertices: Tensor | None = None
     converged: bool = False
+    landmark_weights: Tensor | None = None
+    landmark_noise: Tensor | None = None
     landmarks_fitted: Tensor | None = None
     vertices: Tensor | None = None
     vertices_camera: Tensor | None = None
@@ -169,6 +172,7 @@ def landmark_stage(projection: str = "orthographic") -> Stage:
             config=config,
         )
         state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
+        state.landmark_weights, state.landmark_noise = fitted.weights, fitted.noise
         state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
         return {
             "residual": float(fitted.residuals[0].nanmean()),
