@@ -139,7 +139,7 @@ class RefineConfig:
             pixels alike.
         erode: pixels, at 128, by which the face's mask is drawn in from its outline.
         landmark_noise: the landmarks' error, in sides of the aligned picture, where the landmark fit has not estimated
-            it; at this distance the landmark loss turns from quadratic to linear.
+            it; at five times this distance the landmark loss turns from quadratic to linear.
         normal_cutoff: distance of unit normals at which the normal loss turns from quadratic to linear.
         normal_tilt: the estimated normals are turned as a whole by the rotation that brings them nearest to the mesh's,
             by so many radians at most; 0 takes them as they are.

@@ -16,6 +16,8 @@ from garfast.fit.colour_match import solve_positive
 from garfast.morphable import axis_angle_to_matrix
 
 NUM_LANDMARKS = 68
+# Beyond so many deviations a landmark's pull grows no more; the landmark fit's cutoff.
+_CUTOFF = 5.0
 # Smallest side of a noise map on which its autocorrelation is measured.
 _COARSEST = 8
 
@@ -100,7 +102,7 @@ def mean_angle(normals: Tensor, estimate: Tensor, weights: Tensor) -> Tensor:
 
 
 def landmark_distance(points: Tensor, targets: Tensor, weights: Tensor, noise: Tensor | float) -> Tensor:
-    """``2 (sqrt(1 + r^2 / noise^2) - 1)``: r^2 / noise^2 for small residuals, linear for large ones.
+    """``2 c^2 (sqrt(1 + r^2 / (c noise)^2) - 1)``, c = 5: r^2 / noise^2 up to some c noise, then linear.
 
     Weighted, summed and divided by 68: with `coefficient_prior`, at equal weights, equation 12.
 
@@ -115,7 +117,8 @@ def landmark_distance(points: Tensor, targets: Tensor, weights: Tensor, noise: T
     targets = torch.where(weights[..., None] > 0, targets, points.detach())
     scale = noise.view(-1, 1) if isinstance(noise, Tensor) else noise
     squared = (points - targets).square().sum(-1) / (scale * scale)
-    return (weights * 2 * ((1 + squared).sqrt() - 1)).sum(1) / points.shape[1]
+    robust = 2 * _CUTOFF**2 * ((1 + squared / _CUTOFF**2).sqrt() - 1)
+    return (weights * robust).sum(1) / points.shape[1]
 
 
 def coefficient_prior(shape: Tensor, exp: Tensor) -> Tensor:

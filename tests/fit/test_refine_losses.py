@@ -91,7 +91,7 @@ def test_missing_landmarks_have_no_say() -> None:
     weights = torch.ones(1, 68)
     weights[0, 3] = 0
     loss = terms.landmark_distance(points, targets, weights, 1.0)
-    assert loss.item() == pytest.approx(2 * (19**0.5 - 1) / 68)
+    assert loss.item() == pytest.approx(50 * ((1 + 18 / 25) ** 0.5 - 1) / 68)
     loss.sum().backward()
     assert points.grad is not None
     assert points.grad.isfinite().all()
