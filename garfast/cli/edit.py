@@ -98,7 +98,7 @@ def command(
     edited = editor.face
     if transfer_exp is not None:
         edited = with_expression(edited, load_face(transfer_exp, model=model).face)
-    edited = edited.changed(settings)
+    edited = edited.changed(settings) if settings else edited
     clips = [sweep_clip(item, edited) for item in sweeps]
     if target is not None:
         clips.append(_to(editor, edited, load_face(target, model=model), frames))

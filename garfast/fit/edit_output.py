@@ -130,7 +130,7 @@ def _sheet(
     first += [(label, crop(picture, box)), ("edited geometry", shaded[1])]
     if editor.renderer is not None:
         first.append(("renderer", (editor.aligned(edited) * 255).byte().permute(1, 2, 0).numpy()))
-    rows = [first]
+    rows = [first] if edited is not editor.face or not clips else []
     for clip, frames in zip(clips, drawn, strict=True):
         rows.append([(clip.labels[k], crop(frames[k], box)) for k in chosen(len(frames), _TILES)])
     return sheet(rows)

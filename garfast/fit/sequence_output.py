@@ -167,8 +167,12 @@ def _write_mesh(sequence: FittedSequence, best: int, frame: np.ndarray, folder: 
     vertices = model.evaluate(face.shape)
     normals = vertex_normals(vertices, model.triangles, adjacency=model.adjacency)[0]
     uv, uv_triangles = unwrap(model)
-    arrays = (vertices[0], model.triangles, normals, uv, uv_triangles)
-    write_glb(folder / "mesh.glb", MeshArrays(*(array.numpy() for array in arrays), texture))
+    write_glb(
+        folder / "mesh.glb",
+        MeshArrays(
+            vertices[0].numpy(), model.triangles.numpy(), normals.numpy(), uv.numpy(), uv_triangles.numpy(), texture
+        ),
+    )
     write_image(folder / "mesh.png", texture)
 
 
