@@ -40,7 +40,7 @@ class Clip:
 def sweep_clip(sweep: Sweep, face: Face) -> Clip:
     """The frames of a sweep of a face."""
     name = ".".join(part for part in (sweep.kind, sweep.name) if part)
-    labels = [f"{sweep.name or sweep.kind} {setting.value:g}" for setting in sweep.settings()]
+    labels = [f"{sweep.name or sweep.kind} {setting.value:.3g}" for setting in sweep.settings()]
     return Clip(name, labels, sweep.faces(face), [None] * sweep.count)
 
 
@@ -96,7 +96,7 @@ def write_edit(
         box = editor.face_box([editor.face, edited, *(face for clip in clips for face in clip.faces)])
         write_image(staging / "sheet.png", _sheet(editor, edited, picture, clips, drawn, box, label))
         write_glb(staging / "mesh.glb", _mesh(edited, editor))
-        save_parameters(staging / FILE_NAME, _parameters(saved, edited))
+        save_parameters(staging / FILE_NAME, _parameters(saved, edited, output / "edited.png"))
         write_image(staging / "mesh.png", _texture(editor))
         for clip, frames in zip(clips, drawn, strict=True):
             for number, frame in enumerate(frames):
@@ -170,24 +170,32 @@ def _texture(editor: Editor) -> np.ndarray:
     return (editor.texture * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def _parameters(saved: SavedFace, edited: Face) -> FitParameters:
-    """The fit's parameters with the edited coefficients and pose, in pixels of the original photograph."""
+def _parameters(saved: SavedFace, edited: Face, picture: Path) -> FitParameters:
+    """The fit's parameters after the edit, in pixels of the edited picture: what it shows can be edited again."""
     fitted = saved.parameters
     yaw, pitch, roll = edited.angles
-    pose = {"rotation": edited.pose.rotation[0], "translation": edited.pose.translation[0]}
-    camera = saved.face.camera
-    moved = replace(edited, camera=camera).landmarks[0].numpy()
+    height, width = edited.camera.image_size
     return replace(
         fitted,
         shape=edited.shape[0].numpy(),
         exp=edited.exp[0].numpy(),
-        pose={**pose, "yaw": yaw, "pitch": pitch, "roll": roll},
-        landmarks_fitted=moved,
+        pose={
+            "rotation": edited.pose.rotation[0],
+            "translation": edited.pose.translation[0],
+            "yaw": yaw,
+            "pitch": pitch,
+            "roll": roll,
+        },
+        camera=edited.camera.to_dict(),
+        landmarks=np.full_like(fitted.landmarks, np.nan),
+        landmarks_fitted=edited.landmarks[0].numpy(),
+        residuals=np.full_like(fitted.residuals, np.nan),
         info={
-            **{name: fitted.info[name] for name in ("image", "face", "detector", "versions") if name in fitted.info},
-            "opencv": camera.opencv_matrix(edited.pose)[0],
-            "opengl": camera.opengl_matrix(edited.pose)[0],
-            "intrinsics": camera.intrinsics()[0],
+            **{name: fitted.info[name] for name in ("face", "detector", "versions") if name in fitted.info},
+            "image": {"file": str(picture), "sha256": None, "width": width, "height": height},
+            "opencv": edited.camera.opencv_matrix(edited.pose)[0],
+            "opengl": edited.camera.opengl_matrix(edited.pose)[0],
+            "intrinsics": edited.camera.intrinsics()[0],
             "edited": {"from": str(saved.folder)},
         },
     )

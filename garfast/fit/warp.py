@@ -34,6 +34,8 @@ _LOOSE = ("neck", "ears")
 # Toward the mesh's outline the continued displacement takes over, over this share of the picture: what lies there is
 # as likely hair or background.
 _RIM = 0.010
+# Half the width, in the same measure, below which something hidden is left to the photograph.
+_SLIVER = 0.006
 _NOT_FACE = ("scalp", "ears", "neck")
 # The texture stands in only for what looks forward in the head's own axes (cosine), or is inside mouth or lids: farther
 # round it was hardly ever seen, and hair and neck of the photograph look better there.
@@ -161,7 +163,7 @@ class _Field:
         known = covered * seen * _smooth_step(facing_map, *_FACING)
         face = covered * proper_map.clamp(0, 1)
         moved = _smooth_step(shift.abs().amax(1, keepdim=True), _STILL, 0.5)
-        hidden = (1 - known) * moved * forward.clamp(0, 1) * _drawn_in(face, size)
+        hidden = _without_slivers((1 - known) * covered, size) * moved * forward.clamp(0, 1) * _drawn_in(face, size)
         rim = _drawn_in(covered, size, _RIM)
         return cls(output, shift, known * (1 - loose_map.clamp(0, 1)) * rim, hidden, face)
 
@@ -224,6 +226,13 @@ def _drawn_in(face: Tensor, size: tuple[int, int], share: float = 0.004) -> Tens
     radius = max(round(share * max(size)), 1)
     around = F.avg_pool2d(face, 2 * radius + 1, 1, radius, count_include_pad=False)
     return torch.minimum(face, (2 * around - 1).clamp_min(0))
+
+
+def _without_slivers(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask without what is too thin to matter: between closed lips and lids, a pixel decides what is hidden."""
+    side = 2 * max(round(_SLIVER * max(size)), 1) + 1
+    eroded = -F.max_pool2d(-mask, side, 1, side // 2)
+    return torch.minimum(mask, F.max_pool2d(eroded, side, 1, side // 2))
 
 
 def _centres(box: Box, size: tuple[int, int]) -> Tensor:
