@@ -34,7 +34,9 @@ def photos(tmp_path: Path, tiny_model: MorphableModel, monkeypatch: pytest.Monke
 
 
 def fit(*arguments: str) -> Result:
-    return CliRunner().invoke(main, ["fit", "--model", "tiny.npz", "--device", "cpu", "--stages", "landmarks", *arguments])
+    return CliRunner().invoke(
+        main, ["fit", "--model", "tiny.npz", "--device", "cpu", "--stages", "landmarks", *arguments]
+    )
 
 
 def test_one_photograph(photos: Path, tmp_path: Path) -> None:
