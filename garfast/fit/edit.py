@@ -104,7 +104,7 @@ class Editor:
             face: the editor's face, changed.
             look: style and noise where they are not those of the fit; needs a renderer.
         """
-        warp = warp_photo(self.photo, self.face, face, self.texture)
+        warp = warp_photo(self.photo, self.face, face, self.texture, covered_later=self.renderer is not None)
         colour = warp.colour
         if self.renderer is not None and colour.numel():
             colour = self._painted(face, look, warp)

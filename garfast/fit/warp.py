@@ -62,7 +62,15 @@ class Warp:
 
 
 @torch.no_grad()
-def warp_photo(photo: Tensor, before: Face, after: Face, texture: Tensor, *, shift_limit: float = _STILL) -> Warp:
+def warp_photo(
+    photo: Tensor,
+    before: Face,
+    after: Face,
+    texture: Tensor,
+    *,
+    shift_limit: float = _STILL,
+    covered_later: bool = False,
+) -> Warp:
     """Draw a photograph along with an edit.
 
     Args:
@@ -70,6 +78,7 @@ def warp_photo(photo: Tensor, before: Face, after: Face, texture: Tensor, *, shi
         before, after: the face as fitted and as edited; of one model.
         texture: [3,T,T] 0..1, of the mesh.
         shift_limit: pixels; where nothing moves by more, the photograph stays as it is.
+        covered_later: the face will be drawn over, so that what lies around it starts exactly at the mesh's outline.
     """
     height, width = photo.shape[-2:]
     both = torch.cat([before.camera.project(before.vertices), after.camera.project(after.vertices)], 1)[0]
@@ -79,13 +88,13 @@ def warp_photo(photo: Tensor, before: Face, after: Face, texture: Tensor, *, shi
     if x1 <= x0 or y1 <= y0:
         empty = photo[:, :0, :0]
         return Warp(0, 0, empty, empty[:1], empty.permute(1, 2, 0)[..., :2])
-    around = _Field.of(before, after, window, (_GRID, _GRID))
+    around = _Field.of(before, after, window, (_GRID, _GRID), rim=not covered_later)
     smooth = torch.from_numpy(_harmonic(around.shift[0].numpy(), around.known[0, 0].numpy() > 0.5)).float()[None]
 
     part = Box(x0, y0, x1, y1)
     factor = 2 if max(x1 - x0, y1 - y0) <= 1200 else 1
     size = (factor * (y1 - y0), factor * (x1 - x0))
-    field = _Field.of(before, after, part, size)
+    field = _Field.of(before, after, part, size, rim=not covered_later)
     pixels = _centres(part, size)
     low, span = pixels.new_tensor([window.x0, window.y0]), pixels.new_tensor([window.width, window.height])
     grid = ((pixels - low) / span * 2 - 1)[None]
@@ -124,7 +133,7 @@ class _Field:
     face: Tensor
 
     @classmethod
-    def of(cls, before: Face, after: Face, box: Box, size: tuple[int, int]) -> _Field:
+    def of(cls, before: Face, after: Face, box: Box, size: tuple[int, int], *, rim: bool) -> _Field:
         model = after.model
         output = _raster(after, box, size)
         earlier = _raster(before, box, size)
@@ -164,8 +173,8 @@ class _Field:
         face = covered * proper_map.clamp(0, 1)
         moved = _smooth_step(shift.abs().amax(1, keepdim=True), _STILL, 0.5)
         hidden = _without_slivers((1 - known) * covered, size) * moved * forward.clamp(0, 1) * _drawn_in(face, size)
-        rim = _drawn_in(covered, size, _RIM)
-        return cls(output, shift, known * (1 - loose_map.clamp(0, 1)) * rim, hidden, face)
+        known = known * (1 - loose_map.clamp(0, 1))
+        return cls(output, shift, known * _drawn_in(covered, size, _RIM) if rim else known, hidden, face)
 
 
 def _interpolate(values: Tensor, triangles: Tensor, output: RasterOutput) -> Tensor:
