@@ -14,6 +14,7 @@ from torch import Tensor
 from garfast.ops import (
     _conv_choice,
     _conv_mma,
+    _dispatch,
     _epilogue,
     modulated_conv2d,
     tune_convolutions,
@@ -266,7 +267,7 @@ def test_follows_the_newer_switch_of_tf32(monkeypatch, precision, allowed):
             raise RuntimeError("mix of the legacy and new APIs")
 
     monkeypatch.setattr(torch.backends.cuda, "matmul", Matmul())
-    assert _conv_mma._tf32_allowed() == allowed
+    assert _dispatch.tf32_allowed() == allowed
 
 
 @pytest.fixture
