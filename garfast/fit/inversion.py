@@ -28,7 +28,7 @@ def align_photo(photo: np.ndarray, landmarks: Tensor, size: int) -> tuple[Tensor
         [1, 3, size, size], -1..1 on the landmarks' device, and the alignment.
     """
     alignment = align_landmarks(landmarks, size)
-    image = torch.from_numpy(np.ascontiguousarray(photo)).to(landmarks.device).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(np.array(photo)).to(landmarks.device).permute(2, 0, 1)[None].float()
     return align_images(image / 127.5 - 1, alignment).clamp(-1, 1), alignment
 
 
