@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from garfast.fit.colour_match import match_colours
 from garfast.fit.latent import Latent
 from garfast.landmarks.alignment import Alignment
 
@@ -23,7 +24,7 @@ class Appearance:
     Attributes:
         photo: the aligned photograph.
         inverted: G's picture after the inversion, of the landmark fit's geometry.
-        render: G's picture in the end.
+        render: G's picture in the end; after a refinement with its colours brought to the photograph's.
         normals_estimated: the estimator's normals of the photograph as colours; None without an estimator.
         normals_fitted: those of the fitted mesh.
         latent: style, code, noise and alignment.
@@ -56,15 +57,17 @@ def appearance_of(face: AlignedFace) -> Appearance:
     info = {"kept": bool(face.refinement and face.refinement["kept"])}
     noise = [_cpu(noise) for noise in state.noise]
     latent = Latent(_cpu(state.w), None if state.z is None else _cpu(state.z), noise, alignment, face.renderer, info)
-    estimated = None
-    if target.normals is not None:
-        cover = torch.ones_like(target.normals[0, :1]) if target.cover is None else (target.cover[0] > 0.5).float()
-        estimated = _picture(target.normals[0] * cover + (cover - 1))
     seen = (face.normals.square().sum(0, keepdim=True) > 0).float()
+    cover = torch.ones_like(seen) if target.cover is None else (target.cover[0] > 0.5).float()
+    estimated = None if target.normals is None else _picture(target.normals[0] * cover + (cover - 1))
+    render = face.last_render
+    if face.refinement is not None:
+        # The descent compares colours only after this correction, so G's own say little.
+        render = match_colours(render[None], target.image[:1], (seen * cover)[None])[0]
     return Appearance(
         photo=_picture(target.image[0]),
         inverted=_picture(face.first_render),
-        render=_picture(face.last_render),
+        render=_picture(render),
         normals_estimated=estimated,
         normals_fitted=_picture(face.normals * seen + (seen - 1)),
         latent=latent,

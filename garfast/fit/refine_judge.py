@@ -105,6 +105,7 @@ def judge(
             decider,
             {name: (float(first[name][face]), float(last[name][face])) for name in last},
             float(allowed[face]),
+            config.min_gain,
         )
         for face in range(after.batch)
     )
@@ -149,6 +150,7 @@ def _reason(
     decider: str | None,
     measures: dict[str, tuple[float, float]],
     allowed: float,
+    min_gain: float,
 ) -> str:
     if not finite:
         return "the descent diverged"
@@ -167,4 +169,8 @@ def _reason(
     else:
         change = f"from {before:.4f} to {after:.4f}"
         what = "the distance of the render's colours to the photograph's, on held-out pixels, "
-    return what + ("fell " if nearer else "did not fall: ") + change
+    if nearer:
+        return f"{what}fell {change}"
+    if after < before:
+        return f"{what}fell only {change} ({100 * min_gain:g} % are asked for)"
+    return f"{what}did not fall: {change}"
