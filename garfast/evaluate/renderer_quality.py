@@ -16,7 +16,7 @@ from garfast.errors import EvaluationError, GarfastWarning
 from garfast.evaluate.drawing import Condition, condition_of, draw, to_bytes
 from garfast.evaluate.features import FeatureExtractor, own_features
 from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
-from garfast.networks.landmark_net import LandmarkNet
+from garfast.networks.landmark_net import CROP, LandmarkNet
 from garfast.networks.renderer import Renderer
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 
@@ -24,7 +24,6 @@ FACE = 1e-3
 """Pixels whose squared normal is longer belong to the face."""
 
 _CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
-_CROP = 1.4  # side of what the landmark network sees over the longer side of the landmarks' box, as in its training
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +144,7 @@ def landmark_crops(picture: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, T
         Crops [B, 3, size, size]; the top left corner [B, 2] and the side [B] of each, fractions of the picture.
     """
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    side = _CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    side = CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
     zero = torch.zeros_like(side)
     shift = 2 * centre - 1
     theta = torch.stack([side, zero, shift[:, 0], zero, side, shift[:, 1]], 1).view(-1, 2, 3)

@@ -19,13 +19,12 @@ from torch.nn import functional
 from garfast.errors import ArgumentError
 from garfast.landmarks.detection import IBUG_FLIP, Detection, bounding_box, by_size
 from garfast.networks.face_finder import STRIDE, FaceFinder, FaceFinderConfig
-from garfast.networks.landmark_net import LandmarkNet, LandmarkNetConfig
+from garfast.networks.landmark_net import CROP, LandmarkNet, LandmarkNetConfig
 from garfast.networks.weights import fill_network, load_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
 JAWS = ("contour", "3d")
 
-_CROP = 1.4  # side of a crop over the longer side of the landmarks' box, as in training
 _LARGEST = 1280  # longer side of the largest copy that is searched, pixels
 _PROPOSE = 0.15  # the finder's score that makes a place worth a second look
 _MOST = 96  # places that get one
@@ -245,12 +244,12 @@ def mark(
         points = 0.5 * (points[:count] + back)
         spread = 0.5 * (spread[:count] + spread[count:, table])
         face = 0.5 * (face[:count] + face[count:])
-    window = places[:, 2] * _CROP
+    window = places[:, 2] * CROP
     offset = (points - 0.5) * window[:, None, None]
     cos, sin = places[:, 3].cos()[:, None], places[:, 3].sin()[:, None]
     x = places[:, :1] + cos * offset[..., 0] - sin * offset[..., 1]
     y = places[:, 1:2] + sin * offset[..., 0] + cos * offset[..., 1]
-    return torch.stack([x, y], -1), 0.5 ** (spread * _CROP / _SURE), face
+    return torch.stack([x, y], -1), 0.5 ** (spread * CROP / _SURE), face
 
 
 def frames(marks: Tensor) -> Tensor:
@@ -272,7 +271,7 @@ def frames(marks: Tensor) -> Tensor:
 def _cut(photo: Tensor, place: list[float], size: int) -> Tensor:
     """A turned square window [3, size, size] in -1..1 of a photo uint8 [3, H, W]; the border goes on outside it."""
     x, y, side, angle = place
-    window = side * _CROP
+    window = side * CROP
     height, width = photo.shape[1:]
     reach = 0.75 * window + 2
     x0, x1 = (min(max(int(v), 0), width - 1) for v in (x - reach, x + reach))

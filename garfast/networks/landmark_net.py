@@ -12,6 +12,8 @@ from garfast.networks.blocks import ConvBlock, ResidualBlock
 
 NUM_POINTS = 85
 """68 landmarks with the 3D-consistent jaw, then the 17 of the jaw on the visible outline."""
+CROP = 1.4
+"""Side of the crop that the network sees, over the longer side of the landmarks' box."""
 
 
 @dataclass(frozen=True)

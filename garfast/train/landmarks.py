@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from garfast.errors import TrainingError
 from garfast.landmarks.detection import IBUG_FLIP
-from garfast.networks.landmark_net import NUM_POINTS, LandmarkNet, LandmarkNetConfig, LandmarkOutput
+from garfast.networks.landmark_net import CROP, NUM_POINTS, LandmarkNet, LandmarkNetConfig, LandmarkOutput
 from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop, normal, pick, uniform, warp
 from garfast.train.averaged_task import AveragedTask
@@ -22,8 +22,6 @@ from garfast.train.renders import Renders
 from garfast.train.scenery import scenes
 
 KIND = "landmarks"
-CROP = 1.4
-"""Side of the crop that the network sees, over the longer side of the landmarks' box."""
 HELD_OUT = 512
 """Rows of the renders, from the first, that are never trained on."""
 POINT_FLIP = np.concatenate([IBUG_FLIP, 68 + IBUG_FLIP[:17]])

@@ -25,7 +25,7 @@ SIZES = (64, 96, 128)
 """Sides of the pictures, pixels, that one training makes the network fit for."""
 
 
-class PortraitSource(Protocol):
+class NormalSource(Protocol):
     """What the training needs of :class:`garfast.train.portraits.Portraits`."""
 
     @property
@@ -82,7 +82,7 @@ class Views(NamedTuple):
 class ViewSampler:
     """Makes augmented views of portraits, normals along; everything random comes from the generator it is given."""
 
-    def __init__(self, portraits: PortraitSource) -> None:
+    def __init__(self, portraits: NormalSource) -> None:
         self.portraits = portraits
         self._maps: Tensor | None = None
         self._known = torch.zeros(portraits.count, dtype=torch.bool)
@@ -140,7 +140,7 @@ class NormalTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`."""
 
     def __init__(
-        self, settings: NormalTraining, portraits: PortraitSource, config: NormalEstimatorConfig | None = None
+        self, settings: NormalTraining, portraits: NormalSource, config: NormalEstimatorConfig | None = None
     ) -> None:
         if portraits.count <= HELD_OUT + settings.batch:
             raise TrainingError(

@@ -69,6 +69,11 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     return gradient.float().square().sum((1, 2, 3)).mean()
 
 
+def on_sphere(codes: Tensor) -> Tensor:
+    """Codes [B, d] at length sqrt(d), about that of a Gaussian z."""
+    return functional.normalize(codes, dim=1) * math.sqrt(codes.shape[1])
+
+
 def spread_on_sphere(codes: Tensor) -> Tensor:
     """How far codes [B, d] are from uniform on the sphere: log mean exp(-2 |u_i - u_j|^2), u = code / |code|.
 

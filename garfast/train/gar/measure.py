@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from garfast.networks.generator import Generator
-from garfast.train.gar.losses import FACE, multiscale_l1
+from garfast.train.gar.losses import FACE, multiscale_l1, on_sphere
 from garfast.train.gar.report import gallery, tile, to_bytes
+from garfast.train.gar.task import GarTask, Scene, per_picture, resize
 from garfast.train.portraits import HELD_OUT, normal_maps
-
-if TYPE_CHECKING:
-    from garfast.train.gar.task import GarTask, Scene
 
 PERSONS = 8
 """Identities that are measured, with two geometries and two codes each."""
@@ -48,14 +43,12 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
     scene = task.scene(task.sampler.sample([_SEED], PERSONS), 2 * PERSONS).repeat(2)
     rng = torch.Generator().manual_seed(_SEED)
     z = torch.randn(2 * PERSONS, generator.config.z_dim, generator=rng).to(task.device)
-    codes = z.view(PERSONS, 1, 2, -1).expand(-1, 2, -1, -1).reshape(4 * PERSONS, -1)
     torch.manual_seed(_SEED)
-    image = _render(generator, scene, codes)
+    image = _render(generator, scene, per_picture(z, PERSONS))
     figures = {"contrast": float(image.reshape(2 * PERSONS, 2, -1).std(1).mean())}
     teachers = task.teachers
     if teachers.normals is not None:
-        size = scene.normals.shape[-1]
-        seen = functional.interpolate(image, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        seen = resize(image, scene.normals.shape[-1])
         figures["normal_error"] = float(angular_error(teachers.normals(seen).normals, scene.normals))
     if teachers.landmarks is not None:
         points = task.landmark_points(image, scene.landmarks)
@@ -71,7 +64,7 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
         rows = range(min(32, HELD_OUT, task.portraits.count))
         photo = task.pictures(task.portraits, rows)
         scene = task.scene(task.portraits.geometry(rows), len(rows))
-        found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
+        found = on_sphere(renderer.inverter(photo).z)
         figures["reconstruction"] = float(multiscale_l1(_render(generator, scene, found), photo, levels=1))
     return figures
 
@@ -98,7 +91,7 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
         photo = task.pictures(task.portraits, shown)
         groups = task.portraits.geometry(shown)
         scene = task.scene(groups, len(shown))
-        found = functional.normalize(renderer.inverter(photo).z, dim=1) * math.sqrt(generator.config.z_dim)
+        found = on_sphere(renderer.inverter(photo).z)
         gap = photo.new_ones(codes + 1 - len(shown), *photo.shape[1:])
         rows = [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
         grid = np.stack([to_bytes(torch.cat([row, gap])) for row in rows])

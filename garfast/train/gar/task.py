@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from garfast.networks.discriminator import Discriminator
 from garfast.networks.generator import Generator
 from garfast.networks.identity import IdentityNet
 from garfast.networks.inverter import Inverter
-from garfast.networks.landmark_net import LandmarkNet
+from garfast.networks.landmark_net import CROP, LandmarkNet
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer, save_renderer
@@ -34,6 +33,7 @@ from garfast.train.gar.losses import (
     landmark_consistency,
     multiscale_l1,
     normal_consistency,
+    on_sphere,
     r1_penalty,
     spread_on_sphere,
 )
@@ -42,9 +42,6 @@ from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.photos import PhotoSource, ShardedOrder
 from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
-
-_CROP = 1.4
-"""Side of the landmark network's crop over the longer side of the landmarks' box, as in its training."""
 
 
 class Photos(Protocol):
@@ -255,7 +252,7 @@ class GarTask:
             image = self._render(scene, w).image
             losses["adversarial"] = (weights.adversarial, generator_adversarial(self.judge(image)))
             if weights.normal > 0 and teachers.normals is not None:
-                seen = _resize(image, scene.normals.shape[-1])
+                seen = resize(image, scene.normals.shape[-1])
                 losses["normal"] = (
                     weights.normal,
                     normal_consistency(teachers.normals(seen).normals.float(), scene.normals),
@@ -271,7 +268,7 @@ class GarTask:
                 )
             if weights.latent > 0 and self.inverter is not None and not mixed:
                 found = functional.normalize(self.inverter(image).z.float(), dim=1)
-                true = functional.normalize(_per_picture(z, persons), dim=1)
+                true = functional.normalize(per_picture(z, persons), dim=1)
                 losses["latent"] = (weights.latent, (found - true).square().sum(1).mean())
         self.generator.mapping.update_mean(w[:, 0])
         return losses
@@ -288,10 +285,10 @@ class GarTask:
         losses: dict[str, tuple[float, Tensor]] = {}
         with self._autocast():
             code = self.inverter(photo).z.float()
-            z = functional.normalize(code, dim=1) * math.sqrt(code.shape[1])
+            z = on_sphere(code)
             w = self.generator.styles(z, params=scene.params)
             image = self._render(scene, w).image.float()
-        face = (_resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
+        face = (resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
         # The face counts twice: a small code cannot hold every background.
         losses["reconstruction"] = (weights.reconstruction, multiscale_l1(image, photo, 0.5 + face))
         if weights.perceptual > 0 and self.teachers.perceptual is not None:
@@ -331,7 +328,7 @@ class GarTask:
     def pictures(self, photos: Photos, rows: Sequence[int] | np.ndarray) -> Tensor:
         """Photographs in -1..1 at the generator's size."""
         pictures = photos.take(rows).to(self.device).float() / 127.5 - 1
-        return _resize(pictures, self.settings.generator.size)
+        return resize(pictures, self.settings.generator.size)
 
     def _real(self, step: int, part: int) -> Tensor:
         settings = self.settings
@@ -384,10 +381,10 @@ class GarTask:
             z = torch.randn(2 * persons, settings.generator.z_dim, device=self.device)
         if mixed is None:
             mixed = float(torch.rand(())) < settings.mixing
-        codes: list[Tensor] = [_per_picture(z, persons)]
+        codes: list[Tensor] = [per_picture(z, persons)]
         layer = None
         if mixed:
-            codes.append(_per_picture(torch.randn_like(z), persons))
+            codes.append(per_picture(torch.randn_like(z), persons))
             layer = int(torch.randint(1, settings.generator.num_styles, ()))
         return generator.styles(codes if mixed else codes[0], params=scene.params, mixing_layer=layer)
 
@@ -411,7 +408,7 @@ class GarTask:
         assert network is not None
         size = self.settings.landmark_size
         low, high = around.amin(1), around.amax(1)
-        centre, side = (low + high) / 2, _CROP / 2 * (high - low).amax(1)
+        centre, side = (low + high) / 2, CROP / 2 * (high - low).amax(1)
         zero = torch.zeros_like(side)
         theta = torch.stack([side, zero, centre[:, 0], zero, side, centre[:, 1]], 1).view(-1, 2, 3)
         grid = functional.affine_grid(theta, [len(image), 3, size, size], align_corners=False)
@@ -500,12 +497,13 @@ def _note(scalars: dict[str, float], name: str, value: Tensor, parts: int) -> No
     scalars[name] = scalars.get(name, 0.0) + float(value.detach()) / parts
 
 
-def _per_picture(codes: Tensor, persons: int) -> Tensor:
+def per_picture(codes: Tensor, persons: int) -> Tensor:
     """Two codes a person [2 P, d] -> one a picture [4 P, d]: pictures run over person, geometry, code."""
     return codes.view(persons, 1, 2, -1).expand(-1, 2, -1, -1).reshape(4 * persons, -1)
 
 
-def _resize(images: Tensor, size: int) -> Tensor:
+def resize(images: Tensor, size: int) -> Tensor:
+    """Square pictures at another size, without aliasing."""
     if images.shape[-1] == size:
         return images
     return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
