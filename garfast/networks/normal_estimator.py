@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -21,17 +21,22 @@ class NormalEstimatorConfig:
     Attributes:
         widths: channels at 1/2, 1/4, ... of the input's resolution.
         depth: residual blocks at the coarsest scale.
+        size: side of the pictures the weights were trained for, pixels; others are resized on the way in and their
+            maps on the way out. 0 takes every picture as it is.
     """
 
-    widths: tuple[int, ...] = (24, 48, 72, 96)
-    depth: int = 2
+    widths: tuple[int, ...] = (48, 64, 96, 128)
+    depth: int = 3
+    size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NormalEstimatorConfig:
-        return cls(widths=tuple(int(w) for w in data["widths"]), depth=int(data["depth"]))
+        return cls(
+            widths=tuple(int(w) for w in data["widths"]), depth=int(data["depth"]), size=int(data.get("size", 0))
+        )
 
 
 class NormalEstimate(NamedTuple):
@@ -42,7 +47,7 @@ class NormalEstimate(NamedTuple):
 
 
 class NormalEstimator(nn.Module):
-    """N(image). Any size whose sides are multiples of ``2 ** len(widths)``.
+    """N(image). Any size where the configuration names one, else sides that are multiples of ``2 ** len(widths)``.
 
     Nothing is computed at the full resolution: 2x2 pixels become channels on the way in and are laid out again on the
     way out, which costs a quarter of a U-Net of the same widths.
@@ -64,8 +69,15 @@ class NormalEstimator(nn.Module):
         """image [B, 3, H, W], RGB in -1..1.
 
         Raises:
-            ArgumentError: a side is no multiple of ``2 ** len(widths)``.
+            ArgumentError: a side is no multiple of ``2 ** len(widths)`` and the configuration names no size.
         """
+        size = self.config.size
+        if size and image.dim() == 4 and image.shape[2:] != (size, size):
+            found = self(_resized(image, (size, size)))
+            normals = _resized(found.normals, image.shape[2:])
+            return NormalEstimate(
+                functional.normalize(normals, dim=1, eps=1e-6), _resized(found.mask_logits, image.shape[2:])
+            )
         step = 1 << len(self.config.widths)
         if image.dim() != 4 or image.shape[1] != 3 or image.shape[2] % step or image.shape[3] % step:
             raise ArgumentError(
@@ -83,3 +95,7 @@ class NormalEstimator(nn.Module):
             x = self.decoders[k](skips[k] + functional.interpolate(self.ups[k](x), scale_factor=2, mode="nearest"))
         out = functional.pixel_shuffle(self.head(x), 2).float()
         return NormalEstimate(functional.normalize(out[:, :3], dim=1, eps=1e-6), out[:, 3:])
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    return functional.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,15 +15,16 @@ from torch.nn import functional
 from garfast.errors import TrainingError
 from garfast.networks.normal_estimator import NormalEstimate, NormalEstimator, NormalEstimatorConfig
 from garfast.networks.weights import save_weights
-from garfast.train.augment import cover, develop
+from garfast.train.augment import cover, develop, normal
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.muon import muon_for
 from garfast.train.portraits import HELD_OUT
 from garfast.train.views import mix_colours, random_change
 
 KIND = "normals"
-SIZES = (64, 96, 128)
-"""Sides of the pictures, pixels, that one training makes the network fit for."""
+SIZE = 128
+"""Side of the pictures, pixels, where the portraits have as many: what the renderer and the fit show the network."""
 
 
 class NormalSource(Protocol):
@@ -49,23 +51,25 @@ class NormalTraining:
 
     Attributes:
         steps: optimiser steps in all.
-        batch: pictures a step at 64 pixels; fewer of larger ones, so that steps cost the same.
-        coarse_share: share of the steps, from the first, that see pictures of 64 pixels only; after that half of the
-            steps see the portraits' full size, and the rest the sizes between.
-        size: largest side of the pictures, pixels.
-        rate: peak learning rate.
+        batch: pictures a step.
+        size: side of the pictures, pixels; one for all, since batch normalisation learns the statistics of one scale.
+        plain: share of the pictures that are seen as they are but for mirroring and exposure: what renderers draw. The
+            others are turned, covered, blurred, ... as photographs are.
+        rate: peak learning rate of the kernels between features (:class:`garfast.train.muon.Muon`).
+        end_rate: that of everything else (AdamW).
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         mask_weight: weight of the mask's cross-entropy beside the normals' loss.
         seed: of the network's first weights and everything random.
         bfloat16: run the convolutions in bfloat16.
     """
 
-    steps: int = 4000
-    batch: int = 32
-    coarse_share: float = 0.5
-    size: int = 128
-    rate: float = 3e-3
-    decay: float = 0.5
+    steps: int = 6000
+    batch: int = 10
+    size: int = SIZE
+    plain: float = 0.5
+    rate: float = 0.02
+    end_rate: float = 3e-3
+    decay: float = 0.7
     mask_weight: float = 0.1
     seed: int = 0
     bfloat16: bool = True
@@ -87,22 +91,27 @@ class ViewSampler:
         self._maps: Tensor | None = None
         self._known = torch.zeros(portraits.count, dtype=torch.bool)
 
-    def training(self, rng: torch.Generator, count: int, size: int) -> Views:
-        """Views of random portraits with every augmentation."""
+    def training(self, rng: torch.Generator, count: int, size: int, plain: float = 0.0) -> Views:
+        """Views of random portraits: a share ``plain`` of them as they are but for mirroring and exposure, the others
+        with every augmentation."""
+        simple = round(count * plain)
         rows = torch.randint(HELD_OUT, len(self._known), (count,), generator=rng).numpy()
         images, normals = self.portraits.take(rows).float().div_(255), self._remembered(rows)
-        change = random_change(rng, count)
-        images, normals = change.pictures(images, size), change.normals(normals, size)
-        pool = self.portraits.take(rows).roll(1, 0)
-        images = cover(rng, images, pool, 0.2)
-        images = mix_colours(rng, develop(rng, images, jpeg=0.1))
-        return _views(images, normals)
+        parts = []
+        if simple < count:
+            change = random_change(rng, count - simple)
+            seen = change.pictures(images[simple:], size)
+            seen = cover(rng, seen, self.portraits.take(rows).roll(1, 0), 0.2)
+            seen = mix_colours(rng, develop(rng, seen, jpeg=0.1))
+            parts.append(_views(seen, change.normals(normals[simple:], size)))
+        if simple:
+            parts.append(_views(*_mirrored(rng, _shrunk(images[:simple], size), _shrunk(normals[:simple], size))))
+        return Views(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def held_out(self, rows: np.ndarray, size: int) -> Views:
         """Portraits as they are."""
         images = self.portraits.take(rows).float().div_(255)
-        if size < images.shape[-1]:
-            images = functional.interpolate(images, size=(size, size), mode="area")
+        images = _shrunk(images, size)
         normals = self.portraits.normal_maps(rows, size)
         assert isinstance(normals, Tensor)
         return _views(images, normals)
@@ -120,6 +129,20 @@ class ViewSampler:
             self._maps[new] = (normals * 127).round().to(torch.int8)
             self._known[new] = True
         return self._maps[rows].float().div_(127)
+
+
+def _shrunk(images: Tensor, size: int) -> Tensor:
+    return images if size == images.shape[-1] else functional.interpolate(images, size=(size, size), mode="area")
+
+
+def _mirrored(rng: torch.Generator, images: Tensor, normals: Tensor) -> tuple[Tensor, Tensor]:
+    """Every other picture mirrored without resampling, under slightly other light."""
+    count = len(images)
+    mirrored = (torch.rand(count, generator=rng) < 0.5)[:, None, None, None]
+    across = normals.flip(3) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+    exposure = (normal(rng, (count, 1, 1, 1), 0.15) + normal(rng, (count, 3, 1, 1), 0.05)).exp()
+    images = (torch.where(mirrored, images.flip(3), images) * exposure).clamp(0, 1)
+    return images, torch.where(mirrored, across, normals)
 
 
 def _views(images: Tensor, normals: Tensor) -> Views:
@@ -148,40 +171,26 @@ class NormalTask(AveragedTask):
             )
         self.settings = settings
         torch.manual_seed(settings.seed)
+        config = replace(config or NormalEstimatorConfig(), size=settings.size)
         self.network = NormalEstimator(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.rate, weight_decay=1e-2)
+        # The first and the last layer deal with colours and normals, which are no features among many.
+        self.optimizer = muon_for(self.network, ends=("stem", "head"), rate=settings.rate, other_rate=settings.end_rate)
         self.average = Averaged(self.network, 0.998)
         self.sampler = ViewSampler(portraits)
-
-    def picture_size(self, rng: torch.Generator, step: int) -> int:
-        """Side of the pictures of a step, pixels."""
-        settings = self.settings
-        chance = float(torch.rand((), generator=rng))
-        if step < settings.coarse_share * settings.steps:
-            return min(SIZES[0], settings.size)
-        return min(SIZES[2 if chance < 0.5 else 1 if chance < 0.7 else 0], settings.size)
 
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings
         rng = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        size = self.picture_size(rng, step)
-        count = max(2, round(settings.batch * (SIZES[0] / size) ** 2 * (1 if size == SIZES[0] else 1.3)))
-        views = self.sampler.training(rng, min(count, settings.batch), size)
+        views = self.sampler.training(rng, settings.batch, settings.size, settings.plain)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate * learning_rate(step, settings.steps, decay=settings.decay)
+            group["lr"] = group["rate"] * learning_rate(step, settings.steps, decay=settings.decay)
         self.network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             estimate = self.network(views.images.contiguous(memory_format=torch.channels_last))
-        return self.descend(normal_loss(estimate, views, settings.mask_weight), step, 1.0)
+        return self.descend(normal_loss(estimate, views, settings.mask_weight), step, math.inf)
 
     def evaluate(self, step: int) -> dict[str, float]:
-        sizes = sorted({min(size, self.settings.size) for size in (SIZES[0], SIZES[-1])})
-        network = self.averaged_network()
-        return {
-            name if size == sizes[-1] else f"{name}_{size}": value
-            for size in sizes
-            for name, value in evaluate_normals(network, self.sampler, size).items()
-        }
+        return evaluate_normals(self.averaged_network(), self.sampler, self.settings.size)
 
     def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
         """Write the averaged weights; returns their checksum."""

@@ -60,6 +60,14 @@ growing_option = click.option(
 float32_option = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
 
 
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0 between commas."""
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"'{text}' is no list of whole numbers such as 48,64,96,128")
+    return tuple(int(part) for part in parts)
+
+
 def model_shares(texts: tuple[str, ...]) -> list[tuple[MorphableModel, float]]:
     """Face models and their shares from ``NAME`` or ``NAME:SHARE``; the default model where there is none."""
     from garfast.morphable import load_model

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from garfast.errors import ArgumentError
+from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig
+
+NARROW = NormalEstimatorConfig(widths=(8, 8), depth=1)
+
+
+def test_sides_must_fit_where_no_size_is_named():
+    network = NormalEstimator(NARROW).eval()
+    assert network(torch.zeros(2, 3, 12, 20)).normals.shape == (2, 3, 12, 20)
+    with pytest.raises(ArgumentError, match="sides divisible by 4"):
+        network(torch.zeros(2, 3, 10, 20))
+
+
+def test_other_pictures_are_resized_to_the_named_size_and_back():
+    torch.manual_seed(0)
+    network = NormalEstimator(NormalEstimatorConfig(widths=(8, 8), depth=1, size=32)).eval()
+    image = torch.rand(1, 3, 16, 16) * 2 - 1
+    small = network(image)
+    assert small.normals.shape == (1, 3, 16, 16)
+    assert small.mask_logits.shape == (1, 1, 16, 16)
+    torch.testing.assert_close(small.normals.norm(dim=1), torch.ones(1, 16, 16))
+    large = torch.nn.functional.interpolate(image, size=(32, 32), mode="bilinear", align_corners=False)
+    whole = network(large)
+    halved = torch.nn.functional.avg_pool2d(whole.normals, 2)
+    cosine = torch.nn.functional.cosine_similarity(small.normals, halved, dim=1)
+    assert cosine.mean() > 0.97
+
+
+def test_configurations_written_before_there_was_a_size_are_read():
+    config = NormalEstimatorConfig.from_dict({"widths": [8, 8], "depth": 1})
+    assert config == NARROW
