@@ -102,4 +102,4 @@ def test_training_resumes_bit_by_bit(portraits, tmp_path):
 
 def test_too_few_portraits_are_refused():
     with pytest.raises(TrainingError, match="more than 1034 are needed"):
-        NormalTask(NormalTraining(), FakePortraits(1050, 8))
+        NormalTask(NormalTraining(), FakePortraits(1030, 8))
