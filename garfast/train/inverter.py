@@ -37,6 +37,7 @@ from garfast.train.averaged_task import AveragedTask
 from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, parameters
 from garfast.train.gar.losses import FACE, multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.muon import muon_for
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 
 KIND = "inverter"
@@ -64,7 +65,8 @@ class InverterTraining:
         steps: optimiser steps in all.
         batch: pictures of the renderer a step.
         paired: portraits a step, where there are some.
-        rate: peak learning rate.
+        rate: peak learning rate of the kernels between features (:class:`garfast.train.muon.Muon`).
+        end_rate: that of everything else (AdamW).
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         weights: of the losses.
         prior: distribution of the random geometry.
@@ -76,7 +78,8 @@ class InverterTraining:
     steps: int = 2000
     batch: int = 8
     paired: int = 4
-    rate: float = 1e-3
+    rate: float = 0.01
+    end_rate: float = 1e-3
     decay: float = 0.5
     weights: InverterWeights = field(default_factory=InverterWeights)
     prior: GeometryPrior = field(default_factory=lambda: GeometryPrior(yaw=0.45, pitch=0.15, perspective=0.75))
@@ -192,13 +195,15 @@ class InverterTask(AveragedTask):
         self.network = Inverter(config, impl=impl).to(self.device)
         if renderer.inverter is not None and not fresh:
             self.network.load_state_dict(renderer.inverter.state_dict())
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+        self.optimizer = muon_for(
+            self.network, ends=("from_rgb", "noise_heads"), rate=settings.rate, other_rate=settings.end_rate, decay=0.0
+        )
         self.average = Averaged(self.network, 0.995)
 
     def step(self, step: int) -> dict[str, float]:
         settings, weights = self.settings, self.settings.weights
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate * learning_rate(step, settings.steps, warmup=50, decay=settings.decay)
+            group["lr"] = group["rate"] * learning_rate(step, settings.steps, warmup=50, decay=settings.decay)
         scene, z, noise = self._draw([settings.seed, step], settings.batch)
         with self._autocast():
             with torch.no_grad():
@@ -221,7 +226,7 @@ class InverterTask(AveragedTask):
                 # The face counts three times: a small code cannot hold every background.
                 losses |= self._picture_losses("photo_", scene, found, photo, 0.5 + face)
         total = torch.stack([weight * value for weight, value in losses.values()]).sum()
-        return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, 10.0)
+        return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, math.inf)
 
     def _picture_losses(
         self, prefix: str, scene: Condition, found: Inversion, picture: Tensor, weight: Tensor | None

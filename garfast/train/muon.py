@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,9 +20,10 @@ class Muon(torch.optim.Optimizer):
     of Adam's steps for the same error, for a fifth more time a step.
 
     Args:
-        kernels: parameters of two or more dimensions that lie between features; not a first or last layer.
+        kernels: parameters of two or more dimensions that lie between features, not a first or last layer; in groups
+            by the scale with which they are used (equalised learning rates), 1 where they are used as they are.
         others: the remaining parameters.
-        rate: learning rate of kernels; an update has a root mean square of about ``rate`` per output.
+        rate: learning rate of kernels; an update of a scaled kernel has singular values of about ``rate``.
         other_rate: AdamW's learning rate.
         momentum: of kernels; Nesterov's.
         decay: AdamW's weight decay for the others.
@@ -32,7 +33,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        kernels: Iterable[nn.Parameter],
+        kernels: Mapping[float, Iterable[nn.Parameter]],
         others: Iterable[nn.Parameter],
         *,
         rate: float = 0.02,
@@ -41,9 +42,10 @@ class Muon(torch.optim.Optimizer):
         decay: float = 1e-2,
     ) -> None:
         groups = [
-            {"params": list(kernels), "orthogonal": True, "rate": rate, "lr": rate},
-            {"params": list(others), "orthogonal": False, "rate": other_rate, "lr": other_rate},
+            {"params": list(members), "orthogonal": True, "scale": scale, "rate": rate, "lr": rate}
+            for scale, members in kernels.items()
         ]
+        groups.append({"params": list(others), "orthogonal": False, "scale": 1.0, "rate": other_rate, "lr": other_rate})
         super().__init__(groups, {"momentum": momentum, "betas": (0.9, 0.999), "decay": decay})
 
     @torch.no_grad()
@@ -62,10 +64,21 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon_for(network: nn.Module, ends: tuple[str, ...], **settings: Any) -> Muon:
-    """Muon for a network: its convolution and matrix kernels, without those of the submodules named in ``ends``."""
-    named = list(network.named_parameters())
-    inner = {name for name, p in named if p.dim() >= 2 and not name.startswith(ends)}
-    return Muon([p for name, p in named if name in inner], [p for name, p in named if name not in inner], **settings)
+    """Muon for a network.
+
+    Args:
+        network: its convolution and matrix kernels get orthogonal updates, everything else AdamW. A layer with an
+            attribute ``scale`` multiplies its kernel by that.
+        ends: names of submodules, or how they begin, whose kernels go with the rest: the first and the last layers.
+        settings: see :class:`Muon`.
+    """
+    kernels: dict[float, list[nn.Parameter]] = {}
+    for name, module in network.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.dim() >= 2 and not name.startswith(ends):
+            kernels.setdefault(float(getattr(module, "scale", 1.0)), []).append(weight)
+    inner = {id(kernel) for members in kernels.values() for kernel in members}
+    return Muon(kernels, [p for p in network.parameters() if id(p) not in inner], **settings)
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
@@ -89,7 +102,7 @@ def _orthogonal_step(parameter: Tensor, gradient: Tensor, state: dict[str, Any],
     mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
     update = orthogonalised(gradient.lerp(mean, group["momentum"]).flatten(1)).view_as(parameter)
     rows, columns = parameter.shape[0], parameter[0].numel()
-    parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+    parameter.add_(update, alpha=-group["lr"] / group["scale"] * max(1.0, rows / columns) ** 0.5)
 
 
 def _adam_step(parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from garfast.networks.layers import EqualLinear
 from garfast.train.muon import Muon, muon_for, orthogonalised
 
 
@@ -35,7 +36,7 @@ def test_inner_kernels_are_told_from_the_rest():
 
 def test_the_rest_moves_as_with_adamw():
     ours, theirs = network(), network()
-    muon = Muon([], ours.parameters(), other_rate=0.01, decay=0.1)
+    muon = Muon({}, ours.parameters(), other_rate=0.01, decay=0.1)
     adam = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1)
     for seed in range(4):
         for layers, optimizer in ((ours, muon), (theirs, adam)):
@@ -55,6 +56,19 @@ def test_a_kernels_first_step_is_its_gradient_made_orthogonal():
     optimizer.step()
     expected = orthogonalised(kernel.grad.flatten(1)).view_as(kernel)
     torch.testing.assert_close(before - kernel.detach(), 0.1 * expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_scaled_kernel_moves_as_far_as_one_used_as_it_is():
+    torch.manual_seed(4)
+    plain, scaled = nn.Linear(32, 8, bias=False), EqualLinear(32, 8, bias_init=None)
+    with torch.no_grad():
+        plain.weight.copy_(scaled.weight * scaled.scale)
+    x = torch.randn(5, 32)
+    for layer in (plain, scaled):
+        optimizer = muon_for(layer, ends=("none",), rate=0.1)
+        layer(x).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(plain.weight, scaled.weight * scaled.scale)
 
 
 def test_state_goes_on_where_it_was():

@@ -30,7 +30,7 @@ from garfast.cli.train import options
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="The renderer's pictures a step.")
 @click.option("--paired", type=click.IntRange(1), default=4, show_default=True, help="Portraits a step.")
-@click.option("--rate", type=float, default=1e-3, show_default=True, help="Peak learning rate.")
+@click.option("--rate", type=float, default=0.01, show_default=True, help="Peak learning rate of Muon.")
 @click.option("--fresh", is_flag=True, help="Start from new weights even if the renderer has an inverter.")
 @click.option("--latent-weight", type=click.FloatRange(0), default=1.0, show_default=True, help="Of the code.")
 @click.option("--feature-weight", type=click.FloatRange(0), default=0.5, show_default=True, help="Of feature maps.")
