@@ -111,6 +111,27 @@ inline void epilogue_row(const A* x, const A* scale, const A* shift, RowTerms<A>
     epilogue_lanes<false>(x, scale, shift, row, alpha, gain, clamp, y, n);
 }
 
+// As epilogue_row() for `kRows` rows that lie `stride` apart, with the gain already in the terms. Rows that are read
+// and written side by side keep more of memory busy and share what is loaded for the lanes.
+template <int kRows, bool kClamp, typename A>
+inline void epilogue_rows(const A* x, const A* scale, const A* shift, const RowTerms<A>* row, A alpha, A clamp, A* y,
+                          int64_t stride, int64_t n) {
+  A row_scale[kRows], row_shift[kRows];
+  for (int k = 0; k < kRows; ++k) row_scale[k] = row[k].scale, row_shift[k] = row[k].shift;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    const A lane_scale = scale[i], lane_shift = shift[i];
+    for (int k = 0; k < kRows; ++k) {
+      const A v = x[i + k * stride] * (row_scale[k] * lane_scale) + (row_shift[k] + lane_shift);
+      const A a = v > A(0) ? v : alpha * v;
+      if constexpr (kClamp)
+        y[i + k * stride] = a > clamp ? clamp : a < -clamp ? -clamp : a;
+      else
+        y[i + k * stride] = a;
+    }
+  }
+}
+
 // One line of `width` pixels of one channel of a contiguous result: f, where wanted, and its epilogue y, where wanted.
 template <typename S, typename A = accumulate_t<S>>
 inline void finish_line(const EpilogueShape& s, const EpilogueTerms<S>& t, LaneTerms<A>& lane, int64_t plane,

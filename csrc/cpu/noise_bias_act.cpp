@@ -1,6 +1,7 @@
 #include "garfast/noise_bias_act.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "epilogue.h"
 #include "rows.h"
@@ -26,11 +27,42 @@ struct Block {
   }
 };
 
+// Rows that are walked side by side: several where the data comes from memory, one where a cache holds it, whose sets
+// the rows of a power of two would crowd.
+constexpr int kRows = 4;
+constexpr int64_t kCached = int64_t(1) << 21;
+
+template <int kCount, typename A>
+void forward_rows(const NoiseBiasActParams<A>& p, const Block& k, const LaneTerms<A>& lane, int64_t row) {
+  const EpilogueShape& s = p.shape;
+  const A gain = p.terms.gain, clamp = p.terms.clamp, alpha = p.terms.alpha;
+  const int64_t offset = (k.sample * s.rows + row) * s.lanes + k.lane_begin;
+  RowTerms<A> terms[kCount];
+  for (int j = 0; j < kCount; ++j) {
+    const RowTerms<A> r = row_terms(s, p.terms, k.sample, row + j);
+    terms[j] = {r.scale * gain, r.shift * gain};
+  }
+  const auto run = clamp == clamp ? epilogue_rows<kCount, true, A> : epilogue_rows<kCount, false, A>;
+  run(p.x + offset, lane.scale.data(), lane.shift.data(), terms, alpha, clamp, p.y + offset, s.lanes, k.lanes);
+}
+
+// The block of a format that is computed in itself, where all terms are sums of one number per row and one per lane.
+template <typename A>
+void forward_block(const NoiseBiasActParams<A>& p, const Block& k, LaneTerms<A>& lane, bool cached) {
+  for (int64_t i = 0; i < k.lanes; ++i) lane.shift[i] *= p.terms.gain;
+  int64_t row = k.row_begin;
+  for (; !cached && row + kRows <= k.row_end; row += kRows) forward_rows<kRows>(p, k, lane, row);
+  for (; row < k.row_end; ++row) forward_rows<1>(p, k, lane, row);
+}
+
 template <typename S>
 void forward(const NoiseBiasActParams<S>& p) {
   using A = accumulate_t<S>;
   const EpilogueShape& s = p.shape;
   const int64_t tasks = s.batch * s.row_blocks * s.lane_blocks;
+  const bool per_element = (p.terms.scale_map.data && p.terms.scale_map.per_element) ||
+                           (p.terms.shift_map.data && p.terms.shift_map.per_element);
+  const bool cached = s.batch * s.rows * s.lanes <= kCached;
 #pragma omp parallel num_threads(p.num_threads) if (tasks > 1 && s.batch * s.rows * s.lanes > kSerial)
   {
     LaneTerms<A> lane(s.lane_block);
@@ -39,6 +71,12 @@ void forward(const NoiseBiasActParams<S>& p) {
     for (int64_t task = 0; task < tasks; ++task) {
       const Block k(s, task);
       lane.load(s, p.terms, k.sample, k.lane_begin, k.lanes);
+      if constexpr (std::is_same_v<S, A>) {
+        if (!per_element) {
+          forward_block(p, k, lane, cached);
+          continue;
+        }
+      }
       for (int64_t row = k.row_begin; row < k.row_end; ++row) {
         const int64_t offset = (k.sample * s.rows + row) * s.lanes + k.lane_begin;
         const RowTerms<A> r = row_terms(s, p.terms, k.sample, row);
