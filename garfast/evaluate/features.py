@@ -111,24 +111,17 @@ def own_features(renderer: Renderer) -> FeatureExtractor:
     Raises:
         EvaluationError: the renderer has neither network.
     """
-    features: Callable[[Tensor], list[Tensor]]
-    network: torch.nn.Module
-    if renderer.perceptual is not None:
-        network, features, name = renderer.perceptual, renderer.perceptual.features, "perceptual"
-        stages = len(renderer.perceptual.channel_weights)
-    elif renderer.identity is not None:
-        network, features, name = renderer.identity, renderer.identity.features, "identity"
-        stages = len(renderer.identity.config.widths)
-    else:
+    network = renderer.comparing_network()
+    if network is None:
         raise EvaluationError(
             "these renderer weights have no perceptual and no identity network to compare pictures by: "
             "give an InceptionV3 file, or weights with a perceptual.safetensors"
         )
+    name = "perceptual" if network is renderer.perceptual else "identity"
     device = next(network.parameters()).device
 
     def run(images: Tensor) -> Tensor:
-        maps = features((images / 127.5 - 1).to(device))[stages - 1 :: stages]
-        return torch.cat([level.flatten(2).mean(2) for level in maps], 1).cpu()
+        return renderer.picture_features((images / 127.5 - 1).to(device)).cpu()
 
     return FeatureExtractor(f"garfast {name} {state_digest(network)} {renderer.size}px", OWN, run, renderer.size)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from garfast.errors import GarfastError, WeightsFileError
 from garfast.networks.generator import Generator, GeneratorConfig
@@ -52,6 +52,26 @@ class Renderer:
         """The networks that are there, by name."""
         named = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "notes"}
         return {name: network for name, network in named.items() if network is not None}
+
+    def comparing_network(self) -> PerceptualNet | IdentityNet | None:
+        """Whose features pictures are compared by: the perceptual network, else the identity network, else None."""
+        return self.perceptual if self.perceptual is not None else self.identity
+
+    def picture_features(self, images: Tensor) -> Tensor:
+        """Features [B, D] of pictures [B, 3, S, S] in -1..1 for Frechet distances; not comparable with InceptionV3's.
+
+        The coarsest feature map of `comparing_network`, for each size of the picture it looks at, averaged over the
+        picture.
+
+        Raises:
+            WeightsFileError: there is neither network.
+        """
+        network = self.comparing_network()
+        if network is None:
+            raise WeightsFileError("these renderer weights have no perceptual and no identity network")
+        stages = len(network.channel_weights if isinstance(network, PerceptualNet) else network.config.widths)
+        maps = network.features(images)[stages - 1 :: stages]
+        return torch.cat([level.flatten(2).mean(2) for level in maps], 1)
 
     def to(self, device: torch.device | str) -> Renderer:
         """Move every network; returns self."""

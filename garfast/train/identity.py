@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
-from garfast.train.portraits import HELD_OUT, Geometry
+from garfast.train.portraits import HELD_OUT, PortraitSource
 from garfast.train.views import mix_colours, random_change
 
 KIND = "identity"
@@ -35,30 +35,6 @@ _FORM_UNIT = 4.0
 """Millimetres that the form head counts as 1: about the spread of a landmark over people."""
 _PLACE_UNIT = 0.06
 """The same for the place of a landmark, fractions of the picture's side."""
-
-
-class PeopleSource(Protocol):
-    """What the training needs of :class:`garfast.train.portraits.Portraits`."""
-
-    @property
-    def count(self) -> int:
-        """How many portraits there are."""
-
-    @property
-    def size(self) -> int:
-        """Side of the pictures, pixels."""
-
-    def take(self, rows: np.ndarray) -> Tensor:
-        """uint8 [B, 3, size, size] sRGB."""
-
-    def landmarks(self, rows: np.ndarray) -> Tensor:
-        """[B, 68, 2] pixels."""
-
-    def person(self, rows: np.ndarray) -> Tensor:
-        """int64 [B]."""
-
-    def geometry(self, rows: np.ndarray) -> list[Geometry]:
-        """The true faces, grouped by model and projection."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +80,7 @@ class People(NamedTuple):
 class PeopleSampler:
     """Draws pairs of pictures of people; everything random comes from the generator it is given."""
 
-    def __init__(self, portraits: PeopleSource) -> None:
+    def __init__(self, portraits: PortraitSource) -> None:
         self.portraits = portraits
         person = portraits.person(np.arange(HELD_OUT, portraits.count)).numpy()
         # A person whose pictures are on both sides of the split belongs to neither.
@@ -210,7 +186,7 @@ class IdentityTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`."""
 
     def __init__(
-        self, settings: IdentityTraining, portraits: PeopleSource, config: IdentityConfig | None = None
+        self, settings: IdentityTraining, portraits: PortraitSource, config: IdentityConfig | None = None
     ) -> None:
         self.sampler = PeopleSampler(portraits)
         if portraits.size < settings.size:

@@ -38,7 +38,7 @@ from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_map
 from garfast.train.gar.losses import FACE, multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
-from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
+from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
 
 KIND = "inverter"
 MEASURED = 16
@@ -170,7 +170,7 @@ class InverterTask(AveragedTask):
         renderer: Renderer,
         models: Sequence[tuple[MorphableModel, float]],
         *,
-        portraits: Portraits | None = None,
+        portraits: PortraitSource | None = None,
         fresh: bool = False,
         device: torch.device | str = "cpu",
         impl: str = "auto",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from garfast.train.augment import cover, develop, normal
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
-from garfast.train.portraits import HELD_OUT
+from garfast.train.portraits import HELD_OUT, PortraitSource
 from garfast.train.views import mix_colours, random_change
 
 KIND = "normals"
@@ -27,22 +27,8 @@ SIZE = 128
 """Side of the pictures, pixels, where the portraits have as many: what the renderer and the fit show the network."""
 
 
-class NormalSource(Protocol):
-    """What the training needs of :class:`garfast.train.portraits.Portraits`."""
-
-    @property
-    def count(self) -> int:
-        """How many portraits there are."""
-
-    @property
-    def size(self) -> int:
-        """Side of the pictures, pixels."""
-
-    def take(self, rows: np.ndarray) -> Tensor:
-        """uint8 [B, 3, size, size] sRGB."""
-
-    def normal_maps(self, rows: np.ndarray, resolutions: int) -> Tensor | list[Tensor]:
-        """[B, 3, r, r] true normals, 0 in the background."""
+REMEMBERED = 200_000
+"""Of at most so many portraits the normal maps are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +72,7 @@ class Views(NamedTuple):
 class ViewSampler:
     """Makes augmented views of portraits, normals along; everything random comes from the generator it is given."""
 
-    def __init__(self, portraits: NormalSource) -> None:
+    def __init__(self, portraits: PortraitSource) -> None:
         self.portraits = portraits
         self._maps: Tensor | None = None
         self._known = torch.zeros(portraits.count, dtype=torch.bool)
@@ -118,8 +104,13 @@ class ViewSampler:
 
     def _remembered(self, rows: np.ndarray) -> Tensor:
         """True normals at full size, rasterised once and kept in steps of 1/127 (0.3 degrees): a training sees each
-        portrait several times, and to rasterise it costs as much as to learn from it."""
+        portrait several times, and to rasterise it costs as much as to learn from it. Portraits without end are seen
+        once."""
         side = self.portraits.size
+        if self.portraits.count > REMEMBERED:
+            maps = self.portraits.normal_maps(rows, side)
+            assert isinstance(maps, Tensor)
+            return maps
         if self._maps is None:
             self._maps = torch.empty(len(self._known), 3, side, side, dtype=torch.int8)
         new = np.unique(rows[~self._known[rows].numpy()])
@@ -163,7 +154,7 @@ class NormalTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`."""
 
     def __init__(
-        self, settings: NormalTraining, portraits: NormalSource, config: NormalEstimatorConfig | None = None
+        self, settings: NormalTraining, portraits: PortraitSource, config: NormalEstimatorConfig | None = None
     ) -> None:
         if portraits.count <= HELD_OUT + settings.batch:
             raise TrainingError(

@@ -176,7 +176,7 @@ class LivePortraits(PortraitSource):
         config: what the photographs show.
     """
 
-    count = 10_000_000
+    count = 1_000_000
 
     def __init__(
         self,
@@ -186,8 +186,12 @@ class LivePortraits(PortraitSource):
         config: SynthConfig = SYNTH,
     ) -> None:
         self.size, self.models = size, tuple(model for model, _ in models)
+        self._photos_per_person = config.photos_per_person
         self._drawing = _Drawing(models, size, seed, config, range(self.count))
         self._last: dict[int, dict[str, Any]] = {}
+
+    def person(self, rows: Sequence[int] | NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(np.asarray(rows, np.int64) // self._photos_per_person)
 
     def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         wanted = [int(row) for row in rows]

@@ -54,7 +54,7 @@ def test_trainings_on_portraits(kind, more, files, column, tmp_path, monkeypatch
 
     for module in (identity, normals):
         monkeypatch.setattr(module, "HELD_OUT", 4)
-    monkeypatch.setattr(portraits, "Portraits", lambda folder: FakePortraits(16, 32))
+    monkeypatch.setattr(portraits, "Portraits", lambda folder, models: FakePortraits(16, 32))
     out = tmp_path / "run"
     result = _run(kind, "--portraits", tmp_path, "-o", out, "--steps", 1, "--batch", 4, *more)
     assert result.exit_code == 0, result.output

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from garfast.morphable import Pose
-from garfast.train.portraits import Geometry
+from garfast.train.portraits import Geometry, PortraitSource
 from tests.tiny_face import make_tiny_model
 
 
-class FakePortraits:
+class FakePortraits(PortraitSource):
     """Four pictures of each person, whose ellipsoid has a form and a colour of its own; the light is each picture's."""
 
     def __init__(self, count: int = 80, size: int = 64) -> None:
@@ -26,6 +26,9 @@ class FakePortraits:
         self._light = torch.nn.functional.normalize(
             torch.from_numpy(rng.normal([0, 0, 1.5], 0.7, (count, 3))).float(), dim=1
         )
+
+    def arrays(self, rows, names):
+        raise NotImplementedError
 
     def person(self, rows: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(rows) // 4)

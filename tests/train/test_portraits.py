@@ -9,6 +9,8 @@ import torch
 from garfast.errors import TrainingError
 from garfast.landmarks.alignment import TEMPLATE
 from garfast.morphable import load_model
+from garfast.train.identity import PeopleSampler
+from garfast.train.normals import ViewSampler
 from garfast.train.portraits import SYNTH, LivePortraits, Portraits, draw_portraits
 
 pytestmark = pytest.mark.slow
@@ -81,3 +83,16 @@ def test_live_portraits_are_those_of_the_folder(folder):
     torch.testing.assert_close(live.landmarks(rows), written.landmarks(rows))
     assert torch.equal(live.normal_maps(rows, 32), written.normal_maps(rows, 32))
     assert live.person(rows).tolist() == [1, 0, 1]
+
+
+def test_trainings_take_portraits_that_are_drawn_on_the_fly(monkeypatch):
+    live = LivePortraits([(load_model("builtin"), 1.0)], 64, 3)
+    rng = torch.Generator().manual_seed(0)
+    views = ViewSampler(live).training(rng, 4, 64, plain=0.5)
+    assert views.images.shape == (4, 3, 64, 64)
+    assert 0.1 < views.mask.mean() < 0.95
+    monkeypatch.setattr(LivePortraits, "count", 5000)  # to list a million people takes a second
+    sampler = PeopleSampler(live)
+    people = sampler.training(rng, 4, 32)
+    assert people.images.shape == (4, 3, 32, 32)
+    assert people.person[0] == people.person[1] != people.person[2]

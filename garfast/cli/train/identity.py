@@ -13,6 +13,7 @@ from garfast.cli.train import options
 
 @click.command(name="identity", short_help="Train the identity network and the perceptual distance.")
 @options.portraits_option
+@options.models_option
 @options.out_option
 @click.option("--steps", type=click.IntRange(1), default=4000, show_default=True, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(4), default=48, show_default=True, help="Pictures a step, two a person.")
@@ -30,7 +31,15 @@ from garfast.cli.train import options
 @options.threads_option
 @options.minutes_option
 @options.float32_option
-def command(portraits: Path, out: Path, threads: int, minutes: float | None, float32: bool, **settings: Any) -> None:
+def command(
+    portraits: Path,
+    models: tuple[str, ...],
+    out: Path,
+    threads: int,
+    minutes: float | None,
+    float32: bool,
+    **settings: Any,
+) -> None:
     """Train the network that tells people apart, on pictures of people of whom there are several.
 
     Writes OUT/identity.safetensors, and its backbone as OUT/perceptual.safetensors for the perceptual distance.
@@ -38,10 +47,10 @@ def command(portraits: Path, out: Path, threads: int, minutes: float | None, flo
     import torch
 
     from garfast.train.identity import IdentityTask, IdentityTraining
-    from garfast.train.portraits import Portraits
+    from garfast.train.portraits import open_portraits
 
     torch.set_num_threads(threads)
-    source = Portraits(portraits)
+    source = open_portraits(portraits, options.model_shares(models), 2 * settings["size"], settings["seed"])
     chosen = IdentityTraining(**settings, bfloat16=not float32)
     task = IdentityTask(chosen, source)
     options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, "identity")

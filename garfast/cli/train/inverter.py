@@ -21,9 +21,11 @@ from garfast.cli.train import options
 )
 @click.option(
     "--portraits",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=options.PathOrSynth(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER|synth",
     default=None,
-    help="Folder that `garfast train portraits` filled: learn from these photographs too.",
+    help="Learn from photographs with known geometry too: a folder that `garfast train portraits` filled, or 'synth' "
+    "to draw them on the fly.",
 )
 @options.models_option
 @options.out_option
@@ -78,18 +80,19 @@ def command(
 
     from garfast.networks.renderer import load_renderer
     from garfast.train.inverter import InverterTask, InverterTraining, InverterWeights
-    from garfast.train.portraits import Portraits
+    from garfast.train.portraits import open_portraits
 
     torch.set_num_threads(threads)
     names = {"latent": "latent", "feature": "features", "noise": "noise", "image": "image", "perceptual": "perceptual"}
     weights = InverterWeights(**{name: values.pop(f"{option}_weight") for option, name in names.items()})
     chosen = InverterTraining(**values, weights=weights, bfloat16=not float32)
     pairs = options.model_shares(models)
+    bundle = load_renderer(renderer, impl=impl)
     task = InverterTask(
         chosen,
-        load_renderer(renderer, impl=impl),
+        bundle,
         pairs,
-        portraits=None if portraits is None else Portraits(portraits, [model for model, _ in pairs]),
+        portraits=None if portraits is None else open_portraits(portraits, pairs, bundle.size, chosen.seed),
         fresh=fresh,
         device=device,
         impl=impl,

@@ -13,6 +13,7 @@ from garfast.cli.train import options
 
 @click.command(name="normals", short_help="Train the network that estimates normal maps.")
 @options.portraits_option
+@options.models_option
 @options.out_option
 @click.option("--steps", type=click.IntRange(1), default=6000, show_default=True, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(2), default=10, show_default=True, help="Pictures a step.")
@@ -32,6 +33,7 @@ from garfast.cli.train import options
 @options.float32_option
 def command(
     portraits: Path,
+    models: tuple[str, ...],
     out: Path,
     threads: int,
     minutes: float | None,
@@ -45,10 +47,10 @@ def command(
 
     from garfast.networks.normal_estimator import NormalEstimatorConfig
     from garfast.train.normals import SIZE, NormalTask, NormalTraining
-    from garfast.train.portraits import Portraits
+    from garfast.train.portraits import open_portraits
 
     torch.set_num_threads(threads)
-    source = Portraits(portraits)
+    source = open_portraits(portraits, options.model_shares(models), SIZE, settings["seed"])
     chosen = NormalTraining(**settings, size=min(source.size, SIZE), bfloat16=not float32)
     task = NormalTask(chosen, source, NormalEstimatorConfig(options.whole_numbers(widths), depth))
     options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, "normals")

@@ -34,9 +34,12 @@ renders_option = click.option(
 )
 portraits_option = click.option(
     "--portraits",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    "--data",
+    "portraits",
+    type=PathOrSynth(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER|synth",
     required=True,
-    help="Folder that `garfast train portraits` filled.",
+    help="Folder that `garfast train portraits` filled, or 'synth' to draw portraits on the fly, some 20 ms each.",
 )
 out_option = click.option(
     "-o",

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from garfast.networks.frechet import FeatureStatistics
 from garfast.networks.generator import Generator
+from garfast.networks.renderer import Renderer
 from garfast.train.gar.losses import FACE, multiscale_l1, on_sphere
 from garfast.train.gar.report import gallery, tile, to_bytes
 from garfast.train.gar.task import GarTask, Scene, per_picture, resize
@@ -15,6 +17,8 @@ from garfast.train.portraits import HELD_OUT, normal_maps
 
 PERSONS = 8
 """Identities that are measured, with two geometries and two codes each."""
+COMPARED = 256
+"""Pictures whose features are compared with photographs', at most."""
 _SEED = 2**31 - 1
 
 
@@ -35,8 +39,9 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
         geometry and two codes, both in percent of the landmark box's size.
         ``same_identity`` and ``other_identity``: cosines between pictures with one code and shape, and with two codes.
         ``contrast``: standard deviation over codes, so that a collapse shows. ``reconstruction``: mean absolute
-        difference of held-out photographs and their pictures with V's codes. What a missing network would measure
-        is left out.
+        difference of held-out photographs and their pictures with V's codes. ``frechet``: distance of the features
+        of `COMPARED` pictures with random codes from those of as many held-out photographs; small sets make it large,
+        so compare it only with itself. What a missing network would measure is left out.
     """
     renderer = task.renderer()
     generator = renderer.generator
@@ -66,7 +71,30 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
         scene = task.scene(task.portraits.geometry(rows), len(rows))
         found = on_sphere(renderer.inverter(photo).z)
         figures["reconstruction"] = float(multiscale_l1(_render(generator, scene, found), photo, levels=1))
+    if renderer.comparing_network() is not None:
+        figures["frechet"] = picture_distance(task, renderer)
     return figures
+
+
+@torch.no_grad()
+def picture_distance(task: GarTask, renderer: Renderer, batch: int = 16) -> float:
+    """Frechet distance of G's pictures, of random codes and of the held-out portraits' geometry where it is known,
+    from held-out photographs (or the first ones, where there are too few to hold any out)."""
+    source = task.photos if task.portraits is None else task.portraits
+    count = min(COMPARED, source.count, *([task.first] if task.first else []))
+    rng = torch.Generator().manual_seed(_SEED)
+    torch.manual_seed(_SEED)
+    photos, drawn = FeatureStatistics(), FeatureStatistics()
+    for start in range(0, count, batch):
+        rows = range(start, min(start + batch, count))
+        photos.update(renderer.picture_features(task.pictures(source, rows)))
+        if task.portraits is None:
+            scene = task.scene(task.sampler.sample([_SEED, 2, start], len(rows), 1), len(rows))
+        else:
+            scene = task.scene(task.portraits.geometry(rows), len(rows))
+        z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=rng).to(task.device)
+        drawn.update(renderer.picture_features(_render(renderer.generator, scene, z)))
+    return photos.distance(drawn)
 
 
 @torch.no_grad()

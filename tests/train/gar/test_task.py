@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from garfast.errors import ArgumentError, TrainingError
+from garfast.networks.identity import IdentityConfig, IdentityNet
 from garfast.networks.renderer import load_renderer
 from garfast.train.gar.grow import start_from
+from garfast.train.gar.measure import picture_distance
 from garfast.train.gar.presets import PRESETS, override, preset_settings
 from garfast.train.gar.report import Reporter
 from garfast.train.loop import CHECKPOINT, LoopConfig, train
@@ -114,6 +117,25 @@ def test_evaluation_and_samples(task, tmp_path):
     assert {"contrast", "normal_error", "landmark_spread", "reconstruction"} <= figures.keys()
     assert 0 < figures["normal_error"] < 180
     assert (tmp_path / "samples" / "sheet-0000000.png").is_file()
+
+
+def test_distance_from_photographs_is_tracked_where_a_network_compares(task):
+    torch.manual_seed(0)
+    task.teachers = replace(task.teachers, identity=IdentityNet(IdentityConfig(16, (4, 4, 8, 8), embedding=8)).eval())
+    figures = task.evaluate(0)
+    assert figures["frechet"] > 0
+    assert task.evaluate(0)["frechet"] == figures["frechet"]
+
+    class Copier(torch.nn.Module):
+        config = task.settings.generator
+        shown = iter(task.pictures(task.portraits, range(24)).split(16))
+
+        def forward(self, *_, **__):
+            return SimpleNamespace(image=next(self.shown))
+
+    renderer = task.renderer()
+    renderer.generator = Copier()
+    assert picture_distance(task, renderer) == pytest.approx(0, abs=1e-6)
 
 
 def test_grows_to_twice_the_size(task, tmp_path):
