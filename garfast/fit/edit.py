@@ -1,8 +1,8 @@
 """Edited faces (section 3.2 of the paper): other coefficients or pose, same style and noise, back in the photograph.
 
-With a renderer, G draws the edited face; its low frequencies are those of the photograph, by the difference that its
-picture of the unedited face has to it, and a soft mask lays it over the photograph, which follows the edit around the
-face (`garfast.fit.warp`). Without one, photograph and texture alone follow the mesh.
+The photograph follows the mesh (`garfast.fit.warp`). With a renderer, what G's picture of the edited face differs by from
+its picture of the unedited one, each point of the surface compared with itself, is added: shading and folds come from G,
+detail from the photograph. What the photograph does not show G draws alone, with the low frequencies of the photograph.
 """
 
 from __future__ import annotations
@@ -132,24 +132,31 @@ class Editor:
         return Box(square.x0, square.y0 - lift, square.x1, square.y1 - lift)
 
     def _painted(self, face: Face, look: Look | None, warp: Warp) -> Tensor:
-        """G's picture over the warped photograph, in the warp's part of the picture: [3,h,w]."""
+        """The warped photograph with what G says of the edit, in the warp's part of the picture: [3,h,w]."""
         height, width = warp.colour.shape[-2:]
         centres = _centres(warp.x0, warp.y0, height, width)
         drawn = _sample_aligned(self.aligned(face, look), self.alignment_of(face), centres)
+        change = drawn - _sample_aligned(self._own, self.alignment, warp.source)
         x0, y0, difference = self._difference
         extent = warp.source.new_tensor([difference.shape[-1], difference.shape[-2]])
         grid = (warp.source - warp.source.new_tensor([x0, y0])) / extent * 2 - 1
         difference = F.grid_sample(difference, grid[None], padding_mode="border", align_corners=False)
+        painted = torch.lerp(warp.colour[None] + change, drawn + difference, warp.hidden[None])
         box = box_of_points(face.landmarks[0])
         mask = soft_mask(warp.face[None], _FEATHER * max(box.width, box.height))
-        return torch.lerp(warp.colour[None], drawn + difference, mask)[0]
+        return torch.lerp(warp.colour[None], painted, mask)[0]
+
+    @cached_property
+    def _own(self) -> Tensor:
+        """G's picture of the unedited face."""
+        return self.aligned(self.face)
 
     @cached_property
     def _difference(self) -> tuple[int, int, Tensor]:
         """The low frequencies that G's picture of the unedited face lacks: where they lie (x, y), and [1,3,h,w]."""
         still = warp_photo(self.photo, self.face, self.face, self.texture)
         height, width = still.colour.shape[-2:]
-        own = _sample_aligned(self.aligned(self.face), self.alignment, _centres(still.x0, still.y0, height, width))
+        own = _sample_aligned(self._own, self.alignment, _centres(still.x0, still.y0, height, width))
         return still.x0, still.y0, low_frequencies(still.colour[None] - own, still.face[None])
 
 

@@ -50,8 +50,10 @@ class Warp:
     Attributes:
         x0, y0: where the part lies in the picture, pixels.
         colour: [3,h,w] 0..1, photograph and texture together.
-        face: [1,h,w] 0..1, where the edited face is (without scalp, ears and neck), soft toward its rim.
+        face: [1,h,w] 0..1, where the edited face is (without scalp, ears and neck, and what turns away under the jaw and
+            at the temples), soft toward its rim.
         source: [h,w,2] where in the photograph each pixel comes from, photo pixels.
+        hidden: [1,h,w] 0..1, where the photograph does not show what the edit shows and the texture stands in.
     """
 
     x0: int
@@ -59,6 +61,7 @@ class Warp:
     colour: Tensor
     face: Tensor
     source: Tensor
+    hidden: Tensor
 
 
 @torch.no_grad()
@@ -87,7 +90,7 @@ def warp_photo(
     x1, y1 = min(int(np.ceil(window.x1)), width), min(int(np.ceil(window.y1)), height)
     if x1 <= x0 or y1 <= y0:
         empty = photo[:, :0, :0]
-        return Warp(0, 0, empty, empty[:1], empty.permute(1, 2, 0)[..., :2])
+        return Warp(0, 0, empty, empty[:1], empty.permute(1, 2, 0)[..., :2], empty[:1])
     around = _Field.of(before, after, window, (_GRID, _GRID), rim=not covered_later)
     smooth = torch.from_numpy(_harmonic(around.shift[0].numpy(), around.known[0, 0].numpy() > 0.5)).float()[None]
 
@@ -111,7 +114,7 @@ def warp_photo(
     still = shrink((~moved).to(drawn) * (1 - field.hidden), factor) > 0.999
     colour = torch.where(still, photo[None, :, y0:y1, x0:x1], shrink(drawn, factor))
     coarse = shrink(source.permute(2, 0, 1)[None], factor)[0].permute(1, 2, 0)
-    return Warp(x0, y0, colour[0], shrink(field.face, factor)[0], coarse)
+    return Warp(x0, y0, colour[0], shrink(field.face, factor)[0], coarse, shrink(field.hidden, factor)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +173,7 @@ class _Field:
         inside = (grid.abs().amax(-1) < 1)[None, None]
         seen = (depth <= nearest + _DEPTH_TOLERANCE + 2 * pixel * slope) & inside
         known = covered * seen * _smooth_step(facing_map, *_FACING)
-        face = covered * proper_map.clamp(0, 1)
+        face = covered * proper_map.clamp(0, 1) * forward.clamp(0, 1)
         moved = _smooth_step(shift.abs().amax(1, keepdim=True), _STILL, 0.5)
         hidden = _without_slivers((1 - known) * covered, size) * moved * forward.clamp(0, 1) * _drawn_in(face, size)
         known = known * (1 - loose_map.clamp(0, 1))
