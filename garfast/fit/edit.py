@@ -1,8 +1,9 @@
 """Edited faces (section 3.2 of the paper): other coefficients or pose, same style and noise, back in the photograph.
 
-The photograph follows the mesh (`garfast.fit.warp`). With a renderer, what G's picture of the edited face differs by from
-its picture of the unedited one, each point of the surface compared with itself, is added: shading and folds come from G,
-detail from the photograph. What the photograph does not show G draws alone, with the low frequencies of the photograph.
+The photograph follows the mesh (`garfast.fit.warp`). With a renderer, what G's picture of the edited face differs by
+from its picture of the unedited one, each point of the surface compared with itself, is added: shading and folds come
+from G, detail from the photograph. What the photograph does not show G draws alone, with the low frequencies of the
+photograph.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class Warp:
     Attributes:
         x0, y0: where the part lies in the picture, pixels.
         colour: [3,h,w] 0..1, photograph and texture together.
-        face: [1,h,w] 0..1, where the edited face is (without scalp, ears and neck, and what turns away under the jaw and
-            at the temples), soft toward its rim.
+        face: [1,h,w] 0..1, where the edited face is (without scalp, ears and neck, and what turns away under the jaw
+            and at the temples), soft toward its rim.
         source: [h,w,2] where in the photograph each pixel comes from, photo pixels.
         hidden: [1,h,w] 0..1, where the photograph does not show what the edit shows and the texture stands in.
     """

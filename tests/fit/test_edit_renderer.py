@@ -19,7 +19,6 @@ from garfast.fit.render import neutral_face, random_look, render_with, template_
 from garfast.fit.rendering import box_of_points
 from garfast.fit.saved_face import SavedFace, load_face
 from garfast.io.images import read_image
-from garfast.landmarks.alignment import align_images
 from garfast.morphable import MorphableModel
 from garfast.networks.renderer import Renderer, load_renderer, save_renderer
 from tests.fit.saved_faces import save_fit
