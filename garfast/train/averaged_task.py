@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from garfast.networks.weights import fill_network, load_weights
 from garfast.train.loop import Averaged
 
 
@@ -22,6 +24,20 @@ class AveragedTask:
     network: Any
     optimizer: torch.optim.Optimizer
     average: Averaged
+
+    def start_from(self, path: str | os.PathLike[str], kind: str) -> None:
+        """Begin with weights that an earlier training exported; the optimiser starts anew.
+
+        Args:
+            path: the weight file.
+            kind: what its weights must be for.
+
+        Raises:
+            WeightsFileError: the file is damaged, for something else, or of a network of another shape.
+        """
+        _, state = load_weights(path, kind=kind)
+        fill_network(self.network, state, path)
+        self.average.state = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def descend(self, parts: dict[str, Tensor], step: int, max_norm: float) -> dict[str, float]:
         """One optimiser step on ``parts['loss']`` with gradients clipped to ``max_norm``; returns the parts' values."""

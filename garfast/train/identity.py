@@ -28,6 +28,7 @@ from garfast.train.augment import cover, develop
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.portraits import HELD_OUT, PortraitSource
+from garfast.train.precision import autocast
 from garfast.train.views import mix_colours, random_change
 
 KIND = "identity"
@@ -51,7 +52,7 @@ class IdentityTraining:
         rate: peak learning rate.
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         seed: of the network's first weights and everything random.
-        bfloat16: run the convolutions in bfloat16.
+        bfloat16: run the convolutions in bfloat16 where the processor has it.
     """
 
     steps: int = 4000
@@ -212,7 +213,7 @@ class IdentityTask(AveragedTask):
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate * learning_rate(step, settings.steps, decay=settings.decay)
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with autocast("cpu", settings.bfloat16):
             out = self.network(people.images.contiguous(memory_format=torch.channels_last))
         return self.descend(identity_loss(out, people, settings), step, 2.0)
 

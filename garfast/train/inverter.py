@@ -39,6 +39,7 @@ from garfast.train.gar.losses import FACE, multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
 from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
+from garfast.train.precision import autocast
 
 KIND = "inverter"
 MEASURED = 16
@@ -71,7 +72,7 @@ class InverterTraining:
         weights: of the losses.
         prior: distribution of the random geometry.
         seed: of everything random.
-        bfloat16: run the networks in bfloat16.
+        bfloat16: run the networks in bfloat16 where the device has it.
         size: side of the pictures; the renderer decides it.
     """
 
@@ -272,7 +273,7 @@ class InverterTask(AveragedTask):
         return photo, condition(config, groups, len(rows), self._limits)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+        return autocast(self.device, self.settings.bfloat16)
 
     def averaged_network(self) -> Inverter:
         network = Inverter(self.generator.config, impl=self.impl)

@@ -18,6 +18,7 @@ from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop, normal, pick, uniform, warp
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.precision import autocast
 from garfast.train.renders import Renders
 from garfast.train.scenery import scenes
 
@@ -41,7 +42,7 @@ class LandmarkTraining:
         rate: peak learning rate.
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         seed: of the network's first weights and everything random.
-        bfloat16: run the convolutions in bfloat16.
+        bfloat16: run the convolutions in bfloat16 where the processor has it.
         background: how many scenes to keep in memory.
         growing: look for new renders while they are still being made. Such a run cannot be repeated bit by bit.
     """
@@ -216,7 +217,7 @@ class LandmarkTask(AveragedTask):
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate * learning_rate(step, settings.steps, decay=settings.decay)
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with autocast("cpu", settings.bfloat16):
             out = self.network(batch.images.contiguous(memory_format=torch.channels_last))
         parts = landmark_loss(out, batch)
         return self.descend(parts, step, 1.0)

@@ -20,6 +20,7 @@ from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
 from garfast.train.portraits import HELD_OUT, PortraitSource
+from garfast.train.precision import autocast
 from garfast.train.views import mix_colours, random_change
 
 KIND = "normals"
@@ -46,7 +47,7 @@ class NormalTraining:
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         mask_weight: weight of the mask's cross-entropy beside the normals' loss.
         seed: of the network's first weights and everything random.
-        bfloat16: run the convolutions in bfloat16.
+        bfloat16: run the convolutions in bfloat16 where the processor has it.
     """
 
     steps: int = 6000
@@ -176,7 +177,7 @@ class NormalTask(AveragedTask):
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate(step, settings.steps, decay=settings.decay)
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with autocast("cpu", settings.bfloat16):
             estimate = self.network(views.images.contiguous(memory_format=torch.channels_last))
         return self.descend(normal_loss(estimate, views, settings.mask_weight), step, math.inf)
 

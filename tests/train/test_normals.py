@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from garfast.errors import TrainingError
+from garfast.errors import TrainingError, WeightsFileError
 from garfast.networks.normal_estimator import NormalEstimate, NormalEstimatorConfig
 from garfast.networks.weights import load_weights
 from garfast.train import normals as module
@@ -103,3 +103,16 @@ def test_training_resumes_bit_by_bit(portraits, tmp_path):
 def test_too_few_portraits_are_refused():
     with pytest.raises(TrainingError, match="more than 1034 are needed"):
         NormalTask(NormalTraining(), FakePortraits(1030, 8))
+
+
+def test_a_training_begins_with_the_weights_of_another(portraits, tmp_path):
+    first = NormalTask(SMALL, portraits, NARROW)
+    first.step(0)
+    first.export(tmp_path / "normals.safetensors", {})
+    other = NormalTask(replace(SMALL, seed=1), portraits, NARROW)
+    other.start_from(tmp_path / "normals.safetensors", module.KIND)
+    stored = load_weights(tmp_path / "normals.safetensors", kind=module.KIND)[1]
+    for state in (other.network.state_dict(), other.average.state):
+        assert all(torch.equal(state[name], value) for name, value in stored.items())
+    with pytest.raises(WeightsFileError, match="does not fit"):
+        NormalTask(SMALL, portraits, replace(NARROW, depth=2)).start_from(tmp_path / "normals.safetensors", module.KIND)

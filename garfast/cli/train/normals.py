@@ -27,6 +27,7 @@ from garfast.cli.train import options
     show_default=True,
     help="Share of the pictures that are seen as they are; the others are turned, covered, blurred, ...",
 )
+@options.start_option
 @options.seed_option
 @options.threads_option
 @options.minutes_option
@@ -40,17 +41,28 @@ def command(
     float32: bool,
     widths: str,
     depth: int,
+    start_from: Path | None,
     **settings: Any,
 ) -> None:
-    """Train the network that estimates the normal map of an aligned picture. Writes OUT/normals.safetensors."""
+    """Train the network that estimates the normal map of an aligned picture. Writes OUT/normals.safetensors.
+
+    With --start-from the network has the widths and the depth of those weights.
+    """
     import torch
 
     from garfast.networks.normal_estimator import NormalEstimatorConfig
-    from garfast.train.normals import SIZE, NormalTask, NormalTraining
+    from garfast.networks.weights import load_weights
+    from garfast.train.loop import CHECKPOINT
+    from garfast.train.normals import KIND, SIZE, NormalTask, NormalTraining
     from garfast.train.portraits import open_portraits
 
     torch.set_num_threads(threads)
     source = open_portraits(portraits, options.model_shares(models), SIZE, settings["seed"])
     chosen = NormalTraining(**settings, size=min(source.size, SIZE), bfloat16=not float32)
-    task = NormalTask(chosen, source, NormalEstimatorConfig(options.whole_numbers(widths), depth))
-    options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, "normals")
+    config = NormalEstimatorConfig(options.whole_numbers(widths), depth)
+    if start_from is not None:
+        config = NormalEstimatorConfig.from_dict(load_weights(start_from, kind=KIND)[0])
+    task = NormalTask(chosen, source, config)
+    if start_from is not None and not (out / CHECKPOINT).is_file():
+        task.start_from(start_from, KIND)
+    options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, KIND)

@@ -60,7 +60,15 @@ alarms_option = click.option(
 growing_option = click.option(
     "--growing", is_flag=True, help="The renders are still being made: look for new ones (no longer repeatable)."
 )
-float32_option = click.option("--float32", is_flag=True, help="Compute in float32 instead of bfloat16.")
+float32_option = click.option(
+    "--float32", is_flag=True, help="Compute in float32 also where the processor has bfloat16."
+)
+start_option = click.option(
+    "--start-from",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="Weights to begin with, of the same kind of network (only where OUT holds no run yet).",
+)
 
 
 def whole_numbers(text: str) -> tuple[int, ...]:

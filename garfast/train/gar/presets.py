@@ -68,7 +68,7 @@ class GarTraining:
         normals_size: side of the pictures that N looks at, at most the generator's.
         landmark_size: side of the crops that the landmark network looks at.
         mirror: mirror half of the photographs that D sees.
-        bfloat16: run the networks in bfloat16.
+        bfloat16: run the networks in bfloat16 where the device has it.
         seed: of the first weights and everything random.
 
     Raises:

@@ -42,6 +42,7 @@ from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.photos import PhotoSource, ShardedOrder
 from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
+from garfast.train.precision import autocast
 
 
 class Photos(Protocol):
@@ -313,7 +314,7 @@ class GarTask:
     # What the step is made of.
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+        return autocast(self.device, self.settings.bfloat16)
 
     def _rows(self, step: int, part: int, stage: int, count: int, available: int) -> np.ndarray:
         rng = np.random.default_rng([self.settings.seed, step, part, stage])
