@@ -1,5 +1,5 @@
-// Vectors for the CPU rasteriser: the compiler's own vector types, 64 bytes wide on every instruction set (it splits
-// them where registers are narrower), and the few operations on them that it lacks.
+// Vectors for the CPU rasteriser: the compiler's own vector types, as wide as a register, and the few operations on
+// them that it lacks. Not wider: g++ would take comparisons and selections apart into single numbers.
 #pragma once
 
 #include <cstdint>
@@ -14,21 +14,29 @@
 namespace garfast {
 namespace GARFAST_ISA {
 
+#if defined(__AVX512DQ__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
 template <typename T>
 struct Simd;
 template <>
 struct Simd<float> {
-  static constexpr int kLanes = 16;
-  typedef float V __attribute__((vector_size(64)));
-  typedef int32_t M __attribute__((vector_size(64)));  // what a comparison gives: 0 or -1
-  typedef int32_t I __attribute__((vector_size(64)));
+  static constexpr int kLanes = kVectorBytes / 4;
+  typedef float V __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t M __attribute__((vector_size(kVectorBytes)));  // what a comparison gives: 0 or -1
+  typedef int32_t I __attribute__((vector_size(kVectorBytes)));
 };
 template <>
 struct Simd<double> {
-  static constexpr int kLanes = 8;
-  typedef double V __attribute__((vector_size(64)));
-  typedef int64_t M __attribute__((vector_size(64)));
-  typedef int64_t I __attribute__((vector_size(64)));
+  static constexpr int kLanes = kVectorBytes / 8;
+  typedef double V __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t M __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t I __attribute__((vector_size(kVectorBytes)));
 };
 
 template <typename V, typename T>
@@ -78,13 +86,10 @@ inline unsigned mask_bits(M m) {
   else
     return _mm512_movepi64_mask(reinterpret_cast<__m512i>(m));
 #elif defined(__AVX2__)
-  __m256 half[2];
-  std::memcpy(half, &m, sizeof(m));
   if constexpr (sizeof(m[0]) == 4)
-    return unsigned(_mm256_movemask_ps(half[0])) | unsigned(_mm256_movemask_ps(half[1])) << 8;
+    return unsigned(_mm256_movemask_ps(reinterpret_cast<__m256>(m)));
   else
-    return unsigned(_mm256_movemask_pd(_mm256_castps_pd(half[0]))) |
-           unsigned(_mm256_movemask_pd(_mm256_castps_pd(half[1]))) << 4;
+    return unsigned(_mm256_movemask_pd(reinterpret_cast<__m256d>(m)));
 #else
   unsigned bits = 0;
   for (unsigned l = 0; l < sizeof(M) / sizeof(m[0]); ++l) bits |= unsigned(m[l] & 1) << l;

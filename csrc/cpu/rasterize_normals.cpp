@@ -1,5 +1,5 @@
 // The rasteriser on the CPU, in three steps:
-//   1. Sixteen triangles at once: facing, then their pixel boxes at every level. At the coarse levels most hold no
+//   1. A vector of triangles at once: facing, then their pixel boxes at every level. At the coarse levels most hold no
 //      pixel centre and are done with. The others are listed by band, a strip of rows small enough to stay in cache.
 //   2. One thread per band, so no atomics: each lane of a vector walks through the box of its own triangle (they are a
 //      few pixels each; big ones go row by row), and hits are written one after another.
