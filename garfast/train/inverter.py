@@ -6,6 +6,8 @@ as in the paper, scaled so that neither term depends on the network's size: the 
 entries, with z brought to the length sqrt(d) that a Gaussian code nearly has (G normalises its input, so the length
 says nothing); the second is the mean over layers of the mean absolute difference over that of G_i itself. Beside it:
 
+    style        mean squared difference of the styles that M makes of both codes, over the variance of styles: what of
+                 a code does not show in a picture cannot be found, and hardly counts in w either
     noise        mean over layers of |noise' - noise|^2, weighed by the strengths with which G adds the maps
     image        mean absolute difference of I and G(n, z', noise') over three scales
     perceptual   distance of the same two pictures
@@ -52,6 +54,7 @@ class InverterWeights:
     """Weights of the losses; 0 switches one off. ``latent`` and ``features`` are equation 11."""
 
     latent: float = 1.0
+    style: float = 1.0
     features: float = 0.5
     noise: float = 0.1
     image: float = 2.0
@@ -125,6 +128,12 @@ def on_sphere(z: Tensor) -> Tensor:
 def latent_loss(found: Tensor, z: Tensor) -> Tensor:
     """Mean squared difference of codes [B, d] and the true ones at length sqrt(d)."""
     return (found.float() - on_sphere(z)).square().mean()
+
+
+def style_loss(found: Tensor, styles: Tensor, mean: Tensor) -> Tensor:
+    """Mean squared difference of styles [B, D], over the true ones' mean squared distance from their mean [D]."""
+    true = styles.detach().float()
+    return (found.float() - true).square().mean() / (true - mean).square().mean().clamp_min(1e-8)
 
 
 def feature_loss(found: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
@@ -214,6 +223,10 @@ class InverterTask(AveragedTask):
             losses: dict[str, tuple[float, Tensor]] = {}
             if weights.latent > 0:
                 losses["latent"] = (weights.latent, latent_loss(found.z, z))
+            if weights.style > 0:
+                mapping = self.generator.mapping
+                again = mapping(on_sphere(found.z), scene.params)
+                losses["style"] = (weights.style, style_loss(again, out.w[:, 0], mapping.mean_w))
             if weights.features > 0:
                 losses["features"] = (weights.features, feature_loss(found.features, out.features))
             if weights.noise > 0:

@@ -20,6 +20,7 @@ from garfast.train.inverter import (
     latent_loss,
     noise_loss,
     noise_strengths,
+    style_loss,
 )
 from garfast.train.loop import LoopConfig, train
 from tests.train.fake_portraits import FakePortraits
@@ -45,6 +46,14 @@ def renderer() -> Renderer:
 def few(monkeypatch):
     monkeypatch.setattr(module, "MEASURED", 2)
     monkeypatch.setattr(module, "HELD_OUT", 8)
+
+
+def test_style_loss_is_one_for_the_mean_style():
+    styles, mean = torch.tensor([[3.0, 0.0], [1.0, 4.0]]), torch.tensor([1.0, 2.0])
+    assert float(style_loss(styles, styles, mean)) == 0
+    assert float(style_loss(mean.expand(2, 2), styles, mean)) == pytest.approx(1)
+    # Off by 1 everywhere; the true ones are (4 + 4 + 0 + 4) / 4 = 3 from their mean.
+    assert float(style_loss(styles + 1, styles, mean)) == pytest.approx(1 / 3)
 
 
 def test_latent_loss_ignores_the_length_of_the_true_code():
@@ -80,7 +89,8 @@ def test_a_step_trains_the_inverter_alone(renderer, tiny_model, few):
     task = InverterTask(SMALL, renderer, [(tiny_model, 1.0)], portraits=FakePortraits(24, 16))
     before = {name: value.clone() for name, value in renderer.generator.state_dict().items()}
     figures = task.step(0)
-    expected = {"loss", "latent", "features", "noise", "image", "perceptual", "photo_image", "photo_perceptual"}
+    expected = {"loss", "latent", "style", "features", "noise", "image", "perceptual"}
+    expected |= {"photo_image", "photo_perceptual"}
     assert set(figures) == expected
     weights = asdict(SMALL.weights)
     total = sum(weights[name.removeprefix("photo_")] * figures[name] for name in expected - {"loss"})

@@ -35,6 +35,7 @@ from garfast.cli.train import options
 @click.option("--rate", type=float, default=0.01, show_default=True, help="Peak learning rate of Muon.")
 @click.option("--fresh", is_flag=True, help="Start from new weights even if the renderer has an inverter.")
 @click.option("--latent-weight", type=click.FloatRange(0), default=1.0, show_default=True, help="Of the code.")
+@click.option("--style-weight", type=click.FloatRange(0), default=1.0, show_default=True, help="Of its style.")
 @click.option("--feature-weight", type=click.FloatRange(0), default=0.5, show_default=True, help="Of feature maps.")
 @click.option("--noise-weight", type=click.FloatRange(0), default=0.1, show_default=True, help="Of the noise maps.")
 @click.option("--image-weight", type=click.FloatRange(0), default=2.0, show_default=True, help="Of pixels drawn again.")
@@ -83,8 +84,9 @@ def command(
     from garfast.train.portraits import open_portraits
 
     torch.set_num_threads(threads)
-    names = {"latent": "latent", "feature": "features", "noise": "noise", "image": "image", "perceptual": "perceptual"}
-    weights = InverterWeights(**{name: values.pop(f"{option}_weight") for option, name in names.items()})
+    names = ("latent", "style", "feature", "noise", "image", "perceptual")
+    parts = {name: values.pop(f"{name}_weight") for name in names}
+    weights = InverterWeights(features=parts.pop("feature"), **parts)
     chosen = InverterTraining(**values, weights=weights, bfloat16=not float32)
     pairs = options.model_shares(models)
     bundle = load_renderer(renderer, impl=impl)
