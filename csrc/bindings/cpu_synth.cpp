@@ -14,14 +14,17 @@ void blend(P mean, P basis, P step, P weights, P result, int64_t num_rows, int64
   GARFAST_CALL_CPU(synth_blend, p);
 }
 
-void visibility(P positions, P triangles, P camera, P ids, P barycentrics, P depth, int64_t num_vertices,
-                int64_t num_triangles, int64_t height, int64_t width, bool orthographic, bool cull, bool clear) {
+void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentrics, P depth, P bounds,
+                int64_t num_vertices, int64_t num_triangles, int64_t height, int64_t width, bool orthographic,
+                bool cull, bool clear) {
   const SynthVisibilityParams p{in<float>(positions),
                                 in<int32_t>(triangles),
                                 in<float>(camera),
+                                in<float>(frame),
                                 out<int32_t>(ids),
                                 out<float>(barycentrics),
                                 out<float>(depth),
+                                out<int64_t>(bounds),
                                 num_vertices,
                                 num_triangles,
                                 height,
@@ -33,7 +36,8 @@ void visibility(P positions, P triangles, P camera, P ids, P barycentrics, P dep
 }
 
 void shade(P positions, P normals, P attributes, P triangles, P materials, P ids, P barycentrics, P depth, P parameters,
-           P ambient, P shadow, P noise, P frame, P frame_depth, int64_t height, int64_t width, int64_t shadow_size) {
+           P ambient, P shadow, P noise, P frame, P frame_depth, P bounds, int64_t height, int64_t width,
+           int64_t shadow_size) {
   const SynthShadeParams p{in<float>(positions),
                            in<float>(normals),
                            in<float>(attributes),
@@ -48,10 +52,71 @@ void shade(P positions, P normals, P attributes, P triangles, P materials, P ids
                            in<int8_t>(noise),
                            out<float>(frame),
                            out<float>(frame_depth),
+                           in<int64_t>(bounds),
                            height,
                            width,
                            shadow_size};
   GARFAST_CALL_CPU(synth_shade, p);
+}
+
+void head(P vertices, P rotation, P translation, P triangles, P constants, P closed, P opened, P light, float mouth,
+          P scalp, P beard, P broad, P fine, P positions, P normals, P attributes, int64_t num_vertices,
+          int64_t num_triangles, int64_t plane_size) {
+  const SynthHeadParams p{in<float>(vertices),
+                          in<float>(rotation),
+                          in<float>(translation),
+                          in<int32_t>(triangles),
+                          in<float>(constants),
+                          in<float>(closed),
+                          in<float>(opened),
+                          in<float>(light),
+                          mouth,
+                          in<float>(scalp),
+                          in<float>(beard),
+                          in<float>(broad),
+                          in<float>(fine),
+                          out<float>(positions),
+                          out<float>(normals),
+                          out<float>(attributes),
+                          num_vertices,
+                          num_triangles,
+                          plane_size};
+  GARFAST_CALL_CPU(synth_head, p);
+}
+
+void normal_map(P normals, P triangles, P ids, P barycentrics, P bounds, P map, P mask, int64_t height, int64_t width) {
+  const SynthNormalMapParams p{in<float>(normals),
+                               in<int32_t>(triangles),
+                               in<int32_t>(ids),
+                               in<float>(barycentrics),
+                               in<int64_t>(bounds),
+                               out<float>(map),
+                               out<uint8_t>(mask),
+                               height,
+                               width};
+  GARFAST_CALL_CPU(synth_normal_map, p);
+}
+
+void resolve(P frame, P picture, P sums, int64_t height, int64_t width) {
+  const SynthResolveParams p{in<float>(frame), out<float>(picture), out<double>(sums), height, width};
+  GARFAST_CALL_CPU(synth_resolve, p);
+}
+
+void compose(P picture, P behind, P linear, float exposure, P light, P coverage, int64_t pixels) {
+  const SynthComposeParams p{in<float>(picture),
+                             in<uint8_t>(behind),
+                             in<float>(linear),
+                             exposure,
+                             out<float>(light),
+                             out<uint8_t>(coverage),
+                             pixels};
+  GARFAST_CALL_CPU(synth_compose, p);
+}
+
+void tone(P light, P gain, P curve, P result, float range, int64_t pixels, int64_t levels) {
+  const SynthToneParams p{in<float>(light), in<float>(gain), in<float>(curve), out<float>(result), range,
+                          pixels,           levels};
+  GARFAST_CALL_CPU(synth_tone, p);
 }
 
 }  // namespace
@@ -60,7 +125,12 @@ void bind_synth(py::module_& m) {
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("synth_blend", &blend, nogil);
   m.def("synth_visibility", &visibility, nogil);
+  m.def("synth_head", &head, nogil);
   m.def("synth_shade", &shade, nogil);
+  m.def("synth_normal_map", &normal_map, nogil);
+  m.def("synth_resolve", &resolve, nogil);
+  m.def("synth_compose", &compose, nogil);
+  m.def("synth_tone", &tone, nogil);
   py::list names;
 #define GARFAST_SYNTH_NAME(name) names.append(#name);
   GARFAST_SYNTH_PARAMETERS(GARFAST_SYNTH_NAME)

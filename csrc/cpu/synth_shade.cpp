@@ -25,8 +25,10 @@ class Painter {
 
   void paint() {
     const int64_t width = 2 * p_.width;
-    for (int64_t row = 0; row < p_.height; ++row)
-      for (int64_t column = 0; column < p_.width; ++column) block((2 * row) * width + 2 * column, width);
+    // Bounds are of samples, blocks are two samples wide.
+    for (int64_t row = p_.bounds[0] / 2; 2 * row < p_.bounds[1]; ++row)
+      for (int64_t column = p_.bounds[2] / 2; 2 * column < p_.bounds[3]; ++column)
+        block((2 * row) * width + 2 * column, width);
   }
 
  private:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from garfast.synth.noise import white_noise
+
 Bytes = NDArray[np.uint8]
 
 # Pictures without faces that are part of every scikit-image installation.
@@ -105,7 +107,7 @@ def _soft(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
         ]
         total += np.stack(channels, -1)
     if rng.random() < 0.5:
-        total += rng.normal(0, rng.uniform(0, 10), (size[1], size[0], 1)).astype(np.float32)
+        total += np.float32(rng.uniform(0, 10)) * white_noise(rng, (size[1], size[0], 1))
     return Image.fromarray(np.clip(total, 0, 255).astype(np.uint8))
 
 

@@ -43,6 +43,12 @@ def to_linear(srgb: NDArray[np.floating]) -> Floats:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
+def from_linear(light: NDArray[np.floating]) -> Floats:
+    """sRGB values 0..1 of linear light 0..1."""
+    value = np.asarray(light, np.float64)
+    return np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
 def skin_colour(rng: np.random.Generator, tone: float) -> Floats:
     """[3] skin albedo; ``tone`` runs evenly from type I (0) to type VI (1)."""
     place = tone * (len(_SKIN) - 1)

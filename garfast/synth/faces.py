@@ -25,8 +25,19 @@ from garfast.synth.hair import (
     scalp_cover,
     shell_layers,
 )
-from garfast.synth.light import Light, openness, sample_light, shadow_map
-from garfast.synth.native import Floats, Frame, Layer, blend, parameter_names, shade, visibility
+from garfast.synth.light import Light, sample_light, shadow_map, turned_light
+from garfast.synth.native import (
+    Floats,
+    Frame,
+    Layer,
+    blend,
+    compose,
+    dress_head,
+    parameter_names,
+    resolve,
+    shade,
+    visibility,
+)
 from garfast.synth.person import Person, sample_expression, sample_person
 from garfast.synth.photo import develop
 from garfast.synth.shot import Shot, sample_shot
@@ -36,6 +47,7 @@ from garfast.synth.things import glasses, hat, held
 from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility, normal_map
 
 _OPEN_LIPS = 2.0  # mm; the inside of the mouth is drawn from this gap on
+_SLIGHTLY_OPEN = 0.05  # share of the widest gap up to which the light is that of a closed mouth
 _WIDE_OPEN = 18.0  # mm; at this gap light falls into the mouth as in the open-mouthed bake
 _MIDDLE_GRAY = 0.2
 _LINEAR = to_linear(np.arange(256.0))
@@ -179,19 +191,19 @@ class _Painter:
         hatted = bool(rng["things"].random() < config.hat)
         if hatted and style is not None:
             style.flatten()
-        head = self._head(rng, person, shot, light, vertices, gap)
-        parameters = self._parameters(person, shot, light)
+        strands, scalp = dict[str, float](), None
+        if style is not None:
+            strands = hair_parameters(rng["hair"], person, style)
+            scalp = scalp_cover(rng["hair"], template, style)
+        parameters = self._parameters(person, shot, light) | strands
+        head = self._head(person, shot, light, vertices, gap, scalp)
         layers, patterns = [head], dict[str, float]()
         if config.clothes:
             positions, attributes, patterns = torso(rng["clothes"], points_model[36:48].mean(0))
             layers.append(torso_layer(shot.place(positions), attributes))
-        if style is not None:
-            parameters |= hair_parameters(rng["hair"], person, style)
-            parameters |= person.parameters
-            head.attributes[:, 11] = scalp_cover(rng["hair"], template, style)[: len(head.attributes)]
-            if style.shell:
-                positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
-                layers += shell_layers(self.hair, shot.place(positions), attributes)
+        if style is not None and style.shell:
+            positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
+            layers += shell_layers(self.hair, shot.place(positions), attributes)
         layers += self._things(rng["things"], person, shot, vertices, points_model, hatted)
         frame = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
@@ -217,26 +229,28 @@ class _Painter:
             out["vertices"] = shot.place(whole)
         return out
 
-    def _head(self, rng: _Streams, person: Person, shot: Shot, light: Light, vertices: Floats, gap: float) -> Layer:
-        from garfast.ops import vertex_normals
-
+    def _head(
+        self, person: Person, shot: Shot, light: Light, vertices: Floats, gap: float, scalp: Floats | None
+    ) -> Layer:
         template = self.template
-        count = len(vertices)
-        inside = count > template.num_outer
-        positions = shot.place(vertices)
-        triangles = template.triangles if inside else template.outer_triangles
-        adjacency = template.adjacency if inside else template.outer_adjacency
-        normals = vertex_normals(torch.from_numpy(positions), torch.from_numpy(triangles), adjacency=adjacency).numpy()
+        inside = len(vertices) > template.num_outer
         opened = min(gap / _WIDE_OPEN, 1.0)
-        attributes = template.attributes[:count].copy()
-        attributes[:, 10] = openness(light.radiance, shot.rotation, template.openness_closed[:count])
-        if opened > 0.05:
-            wide = openness(light.radiance, shot.rotation, template.openness_open[:count])
-            attributes[:, 10] += opened * (wide - attributes[:, 10])
-        attributes[:, 13] = template.fields[1, person.blotches[0], :count]
-        attributes[:, 14] = template.fields[2, person.blotches[1], :count]
-        if person.beard is not None:
-            attributes[:, 12] = person.beard[:count]
+        triangles = template.triangles if inside else template.outer_triangles
+        positions, normals, attributes = dress_head(
+            vertices,
+            shot.rotation,
+            shot.translation,
+            triangles,
+            template.attributes,
+            template.openness_closed,
+            template.openness_open,
+            turned_light(light.radiance, shot.rotation),
+            opened if opened > _SLIGHTLY_OPEN else 0.0,
+            scalp,
+            person.beard,
+            template.fields[1, person.blotches[0]],
+            template.fields[2, person.blotches[1]],
+        )
         materials = template.materials if inside else template.outer_materials
         return Layer(positions, normals, attributes, triangles, materials, True)
 
@@ -294,15 +308,11 @@ class _Painter:
         return frame
 
     def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        fine = frame.colour
-        colour = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
-        colour *= np.float32(0.25)
-        behind = _LINEAR[background(rng["background"], self.size, self.config.busy_background)] * np.float32(
-            rng["background"].uniform(0.5, 1.2)
-        )
+        colour, sums = resolve(frame)
+        behind = background(rng["background"], self.size, self.config.busy_background)
+        linear = _LINEAR * np.float32(rng["background"].uniform(0.5, 1.2))
         # A camera half follows the brightness of what fills the picture.
-        metered = float(colour[..., :3].sum()) / max(3 * float(colour[..., 3].sum()), 1.0) * light.exposure
+        metered = float(sums[:3].sum()) / max(3 * float(sums[3]), 1.0) * light.exposure
         exposure = light.exposure * (_MIDDLE_GRAY / max(metered, 0.02)) ** 0.45
-        picture = colour[..., :3] * np.float32(exposure) + behind * (1 - colour[..., 3:])
-        coverage = np.clip(colour[..., 3] * 255 + 0.5, 0, 255).astype(np.uint8)
+        picture, coverage = compose(colour, exposure, behind, linear)
         return develop(rng["photo"], picture, self.config.photo_faults), coverage

@@ -81,18 +81,16 @@ def sample_light(rng: np.random.Generator) -> Light:
     )
 
 
-def openness(radiance: Floats, rotation: Floats, transfer: Floats) -> Floats:
-    """Share of the light around that reaches each vertex past the head itself, [V] in 0..1.
+def turned_light(radiance: Floats, rotation: Floats) -> Floats:
+    """The light around, without colour, in the head's frame: [9] coefficients.
 
     Args:
         radiance: [9, 3] in camera space.
         rotation: [3, 3] model space to camera space.
-        transfer: [V, 2, 9] irradiance per coefficient in model space, with occlusion and without.
     """
-    # Turn the light into the head's frame by its values in a few directions: nine are enough for nine coefficients.
+    # By its values in a few directions: nine are enough for nine coefficients.
     light = _TURN_PROBES_INVERSE @ (harmonics(_TURN_PROBES @ rotation.T) @ radiance.mean(1))
-    arriving = (transfer.reshape(-1, 9) @ light.astype(np.float32)).reshape(-1, 2)
-    return np.clip(arriving[:, 0] / np.maximum(arriving[:, 1], 0.05), 0.02, 1)
+    return np.ascontiguousarray(light, np.float32)
 
 
 def _probes() -> Floats:
@@ -119,11 +117,13 @@ def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Float
     x = np.cross(helper, direction)
     x /= np.linalg.norm(x)
     frame = np.stack([x, np.cross(direction, x), direction]).astype(np.float32)
+    placed = np.concatenate([frame, -(frame @ centre)[:, None]], 1).astype(np.float32)
     camera = np.array([1 / _SHADOW_REACH, 1 / _SHADOW_REACH, 0, 0], np.float32)
     depth: Floats | None = None
     for layer in layers:
-        seen = np.ascontiguousarray((layer.positions - centre) @ frame.T, np.float32)
-        depth = depth_map(seen, layer.triangles, camera, _SHADOW_SIZE, into=depth, cull=layer.cull)
+        depth = depth_map(
+            layer.positions, layer.triangles, camera, _SHADOW_SIZE, into=depth, frame=placed, cull=layer.cull
+        )
     half = 0.5 * _SHADOW_SIZE
     rows = {"x": frame[0] * half / _SHADOW_REACH, "y": -frame[1] * half / _SHADOW_REACH, "d": -frame[2]}
     parameters: dict[str, float] = {}

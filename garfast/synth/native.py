@@ -15,11 +15,21 @@ Floats = NDArray[np.float32]
 
 
 class Visibility(NamedTuple):
-    """What each sample of a picture sees of one mesh."""
+    """What each sample of a picture sees of one mesh. Outside ``bounds`` the arrays hold anything."""
 
     ids: NDArray[np.int32]  # [H, W] triangle, -1 where there is none
     barycentrics: Floats  # [2, H, W] weights of the triangle's first two corners
     depth: Floats  # [H, W] distance along -z, inf where there is nothing
+    bounds: NDArray[np.int64]  # [4] first and last-plus-one row and column that the mesh may reach, all even
+
+
+class _Buffers(NamedTuple):
+    """Where the visibility pass writes: a :class:`Visibility`, or depth alone."""
+
+    ids: NDArray[np.int32] | None
+    barycentrics: Floats | None
+    depth: Floats
+    bounds: NDArray[np.int64] | None
 
 
 def kernels() -> object:
@@ -56,11 +66,11 @@ def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats,
     _check(np.float32, mean, step, weights)
     _check(np.int16, basis)
     kernels().synth_blend(  # type: ignore[attr-defined]
-        mean.ctypes.data + 12 * start,
-        basis.ctypes.data + 6 * start,
-        step.ctypes.data,
-        weights.ctypes.data,
-        out.ctypes.data,
+        _at(mean) + 12 * start,
+        _at(basis) + 6 * start,
+        _at(step),
+        _at(weights),
+        _at(out),
         len(step),
         out.size,
         mean.size,
@@ -86,8 +96,10 @@ def visibility(
         size: (H, W) of the sample grid.
         cull: leave out triangles seen from inside.
     """
-    result = Visibility(np.empty(size, np.int32), np.empty((2, *size), np.float32), np.empty(size, np.float32))
-    _visibility(positions, triangles, camera, result.ids, result.barycentrics, result.depth, orthographic, cull, True)
+    result = Visibility(
+        np.empty(size, np.int32), np.empty((2, *size), np.float32), np.empty(size, np.float32), np.empty(4, np.int64)
+    )
+    _visibility(positions, triangles, camera, None, _Buffers(*result), orthographic, cull, True)
     return result
 
 
@@ -98,11 +110,17 @@ def depth_map(
     size: int,
     into: Floats | None = None,
     *,
+    frame: Floats | None = None,
     cull: bool = False,
 ) -> Floats:
-    """Orthographic depth [size, size] of a mesh, inf where there is nothing; ``into`` adds to an earlier map."""
+    """Orthographic depth [size, size] of a mesh, inf where there is nothing.
+
+    Args:
+        into: an earlier map, to which the mesh is added.
+        frame: [3, 4] turns and moves the positions first.
+    """
     depth = np.empty((size, size), np.float32) if into is None else into
-    _visibility(positions, triangles, camera, None, None, depth, True, cull, into is None)
+    _visibility(positions, triangles, camera, frame, _Buffers(None, None, depth, None), True, cull, into is None)
     return depth
 
 
@@ -110,25 +128,26 @@ def _visibility(
     positions: Floats,
     triangles: NDArray[np.int32],
     camera: Floats,
-    ids: NDArray[np.int32] | None,
-    barycentrics: Floats | None,
-    depth: Floats,
+    frame: Floats | None,
+    out: _Buffers,
     orthographic: bool,
     cull: bool,
     clear: bool,
 ) -> None:
-    _check(np.float32, positions, camera, depth)
+    _check(np.float32, positions, camera, *([] if frame is None else [frame]), out.depth)
     _check(np.int32, triangles)
     kernels().synth_visibility(  # type: ignore[attr-defined]
-        positions.ctypes.data,
-        triangles.ctypes.data,
-        camera.ctypes.data,
-        0 if ids is None else ids.ctypes.data,
-        0 if barycentrics is None else barycentrics.ctypes.data,
-        depth.ctypes.data,
+        _at(positions),
+        _at(triangles),
+        _at(camera),
+        _at(frame),
+        _at(out.ids),
+        _at(out.barycentrics),
+        _at(out.depth),
+        _at(out.bounds),
         len(positions),
         len(triangles),
-        *depth.shape,
+        *out.depth.shape,
         orthographic,
         cull,
         clear,
@@ -176,24 +195,131 @@ def shade(
     _check(np.uint8, layer.materials)
     height, width = frame.depth.shape
     kernels().synth_shade(  # type: ignore[attr-defined]
-        layer.positions.ctypes.data,
-        layer.normals.ctypes.data,
-        layer.attributes.ctypes.data,
-        layer.triangles.ctypes.data,
-        layer.materials.ctypes.data,
-        seen.ids.ctypes.data,
-        seen.barycentrics.ctypes.data,
-        seen.depth.ctypes.data,
-        parameters.ctypes.data,
-        ambient.ctypes.data,
-        0 if shadow is None else shadow.ctypes.data,
-        bank.ctypes.data,
-        frame.colour.ctypes.data,
-        frame.depth.ctypes.data,
+        _at(layer.positions),
+        _at(layer.normals),
+        _at(layer.attributes),
+        _at(layer.triangles),
+        _at(layer.materials),
+        _at(seen.ids),
+        _at(seen.barycentrics),
+        _at(seen.depth),
+        _at(parameters),
+        _at(ambient),
+        _at(shadow),
+        _at(bank),
+        _at(frame.colour),
+        _at(frame.depth),
+        _at(seen.bounds),
         height // 2,
         width // 2,
         0 if shadow is None else len(shadow),
     )
+
+
+def dress_head(
+    vertices: Floats,
+    rotation: Floats,
+    translation: Floats,
+    triangles: NDArray[np.int32],
+    constants: Floats,
+    closed: Floats,
+    opened: Floats,
+    light: Floats,
+    mouth: float,
+    scalp: Floats | None,
+    beard: Floats | None,
+    broad: Floats,
+    fine: Floats,
+) -> tuple[Floats, Floats, Floats]:
+    """A head's vertices in camera space, with what the shaders want to know of them.
+
+    Args:
+        vertices: [V, 3] model space; the first V of the template's W.
+        rotation, translation: [3, 3] and [3] model space to camera space.
+        triangles: [F, 3].
+        constants: [W, A] attributes that are the same for every face.
+        closed, opened: [2, 9, W] light arriving with the head's own occlusion and without, mouth closed and open.
+        light: [9] coefficients of the light around, in the head's frame.
+        mouth: 0..1 how far the mouth is open.
+        scalp, beard, broad, fine: [W] attributes 11 to 14; of the first two None for the constant ones.
+
+    Returns:
+        Positions [V, 3], unit normals [V, 3] (area-weighted means of the triangles around) and attributes [V, A].
+    """
+    given = [array for array in (scalp, beard) if array is not None]
+    _check(np.float32, vertices, rotation, translation, constants, closed, opened, light, broad, fine, *given)
+    _check(np.int32, triangles)
+    count = len(vertices)
+    positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
+    attributes = np.empty((count, constants.shape[1]), np.float32)
+    kernels().synth_head(  # type: ignore[attr-defined]
+        *map(_at, (vertices, rotation, translation, triangles, constants, closed, opened, light)),
+        mouth,
+        *map(_at, (scalp, beard, broad, fine, positions, normals, attributes)),
+        count,
+        len(triangles),
+        closed.shape[2],
+    )
+    return positions, normals, attributes
+
+
+def normals_seen(layer: Layer, seen: Visibility) -> tuple[Floats, NDArray[np.uint8]]:
+    """A layer's unit normals [3, H, W] where it is seen, 0 elsewhere, and where that is [H, W]."""
+    _check(np.float32, layer.normals)
+    size = seen.ids.shape
+    out, mask = np.empty((3, *size), np.float32), np.empty(size, np.uint8)
+    kernels().synth_normal_map(  # type: ignore[attr-defined]
+        *map(_at, (layer.normals, layer.triangles, seen.ids, seen.barycentrics, seen.bounds, out, mask)), *size
+    )
+    return out, mask
+
+
+def resolve(frame: Frame) -> tuple[Floats, NDArray[np.float64]]:
+    """The picture [H, W, 4] of a frame, linear and premultiplied, and the sums [4] of its channels."""
+    height, width = frame.depth.shape[0] // 2, frame.depth.shape[1] // 2
+    picture, sums = np.empty((height, width, 4), np.float32), np.empty(4, np.float64)
+    kernels().synth_resolve(_at(frame.colour), _at(picture), _at(sums), height, width)  # type: ignore[attr-defined]
+    return picture, sums
+
+
+def compose(
+    picture: Floats, exposure: float, behind: NDArray[np.uint8], linear: Floats
+) -> tuple[Floats, NDArray[np.uint8]]:
+    """Put a picture before something.
+
+    Args:
+        picture: [H, W, 4] linear, premultiplied.
+        exposure: factor of the picture's light.
+        behind: uint8 [H, W, 3].
+        linear: [256] light of the values of ``behind``.
+
+    Returns:
+        Linear light [H, W, 3], and the picture's opacity [H, W] with 255 for 1.
+    """
+    _check(np.float32, picture, linear)
+    _check(np.uint8, behind)
+    size = picture.shape[:2]
+    light, coverage = np.empty((*size, 3), np.float32), np.empty(size, np.uint8)
+    kernels().synth_compose(  # type: ignore[attr-defined]
+        *map(_at, (picture, behind, linear)), exposure, _at(light), _at(coverage), size[0] * size[1]
+    )
+    return light, coverage
+
+
+def apply_curve(image: Floats, gain: Floats, curve: Floats, reach: float) -> Floats:
+    """The values of a curve [L] over 0..reach at an image's values [H, W, 3] times a factor [3] per channel."""
+    _check(np.float32, image, gain, curve)
+    out = np.empty_like(image)
+    pixels = image.shape[0] * image.shape[1]
+    kernels().synth_tone(  # type: ignore[attr-defined]
+        *map(_at, (image, gain, curve, out)), reach, pixels, len(curve)
+    )
+    return out
+
+
+def _at(array: np.ndarray | None) -> int:
+    """Address of an array's first element, 0 for None."""
+    return 0 if array is None else array.__array_interface__["data"][0]
 
 
 def _check(dtype: type, *arrays: np.ndarray) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 _SIZE = 64
+_WHITE = 1 << 20
 _CELLS = 5.0  # cells per feature; csrc/include/garfast/synth_noise.h divides by the same number
 
 
@@ -24,6 +26,23 @@ def noise_bank() -> NDArray[np.int8]:
     layers = [value] + [np.fft.ifftn(spectrum * 2j * np.pi * axis).real for axis in grid]
     scaled = [layer / layer.std() * 0.5 for layer in layers]
     return np.ascontiguousarray(np.clip(np.stack(scaled, -1), -1, 1) * 127).astype(np.int8)
+
+
+def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal noise, [*shape], to be read alone: a random stretch of a million numbers drawn once.
+
+    Drawing the noise of a 128-pixel picture anew takes 0.4 ms, a tenth of what the whole development takes.
+    """
+    count = math.prod(shape)
+    if count > _WHITE // 4:
+        return rng.standard_normal(shape, np.float32)
+    start = int(rng.integers(_WHITE - count))
+    return _white()[start : start + count].reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def _white() -> NDArray[np.float32]:
+    return np.random.default_rng(20210625).standard_normal(_WHITE, np.float32)
 
 
 def smooth_fields(points: NDArray[np.floating], size: float, count: int, seed: int) -> NDArray[np.float32]:

@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Floats = NDArray[np.float32]
+from garfast.synth.colour import from_linear
+from garfast.synth.native import Floats, apply_curve
+from garfast.synth.noise import white_noise
+
+# The transfer curve by table: its power for every level of every picture took longer than drawing the noise.
+_TRANSFER_LEVELS = 1 << 14
+_TRANSFER = from_linear(np.linspace(0, 1, _TRANSFER_LEVELS + 1))
 Bytes = NDArray[np.uint8]
 
 _LEVELS = 4096
+_BRIGHTEST = 2.0  # light where the tone curve ends
+_LIGHT = np.linspace(0, _BRIGHTEST, _LEVELS, dtype=np.float32)
 
 
 def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
@@ -27,14 +35,15 @@ def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
     height, width = linear.shape[:2]
     exposure = np.exp(rng.normal(-0.12, 0.3 * faults))
     balance = np.exp(rng.normal(0, 0.06 * faults, 3)) if rng.random() < 0.8 else np.exp(rng.normal(0, 0.16 * faults, 3))
-    image = linear * (exposure * balance).astype(np.float32)
+    gain = (exposure * balance).astype(np.float32)
+    image = linear
     if rng.random() < 0.35 * faults:
-        image *= _vignette(rng, height, width)
+        image = image * _vignette(rng, height, width)
     if rng.random() < 0.1 * faults:  # stray light lifts the blacks
-        image += np.float32(rng.uniform(0.01, 0.12))
+        image = image + np.float32(rng.uniform(0.01, 0.12)) / gain
     if rng.random() < 0.12 * faults:
         image = _motion(rng, image)
-    image = _tone(rng, image, faults)
+    image = _tone(rng, image, gain, faults)
     if rng.random() < 0.12 * faults:  # black and white, or washed out
         gray = image @ np.array([0.3, 0.59, 0.11], np.float32)
         image += (gray[..., None] - image) * np.float32(1.0 if rng.random() < 0.55 else rng.uniform(0.2, 0.9))
@@ -56,17 +65,17 @@ def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
     return np.asarray(picture)
 
 
-def _tone(rng: np.random.Generator, image: Floats, faults: float) -> Floats:
-    """sRGB values 0..255 of linear light: a shoulder for the highlights, then the transfer curve, by table."""
+def _tone(rng: np.random.Generator, image: Floats, gain: Floats, faults: float) -> Floats:
+    """sRGB values 0..255 of linear light times ``gain`` [3]: a shoulder for the highlights, then the transfer curve."""
     shoulder = rng.uniform(0.55, 0.95)
     contrast = float(np.exp(rng.normal(0, 0.13 * faults)))
-    x = np.linspace(0, 2, _LEVELS)
-    over = np.maximum(x - shoulder, 0)
-    bent = np.where(x > shoulder, shoulder + (1 - shoulder) * (1 - np.exp(-over / (1 - shoulder))), x)
-    curve = np.where(bent <= 0.0031308, 12.92 * bent, 1.055 * np.maximum(bent, 1e-6) ** (1 / 2.4) - 0.055)
-    curve = np.clip(0.5 + (curve - 0.5) * contrast, 0, 1)
-    index = np.clip(image * ((_LEVELS - 1) / 2), 0, _LEVELS - 1).astype(np.int16)
-    return (curve * 255).astype(np.float32)[index]
+    bent = _LIGHT.copy()
+    start = int(shoulder / _BRIGHTEST * (_LEVELS - 1)) + 1
+    room = 1 - shoulder
+    bent[start:] = 1 - room * np.exp((shoulder - _LIGHT[start:]) / room)
+    curve = _TRANSFER[(bent * _TRANSFER_LEVELS).astype(np.int16)]
+    curve = np.clip((0.5 + (curve - 0.5) * contrast) * 255, 0, 255).astype(np.float32)
+    return apply_curve(image, gain, curve, _BRIGHTEST)
 
 
 def _vignette(rng: np.random.Generator, height: int, width: int) -> Floats:
@@ -96,7 +105,7 @@ def _motion(rng: np.random.Generator, image: Floats) -> Floats:
 
 def _grain(rng: np.random.Generator, height: int, width: int) -> Floats:
     strength = np.float32(np.exp(rng.uniform(np.log(0.8), np.log(14))))
-    noise = rng.standard_normal((height, width, 3), np.float32)
+    noise = white_noise(rng, (height, width, 3))
     if rng.random() < 0.5:  # mostly in brightness
         noise = 0.3 * noise + 0.7 * noise[..., :1]
     return noise * strength

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 
 from garfast.morphable import MorphableModel
-from garfast.ops import VertexAdjacency
 from garfast.synth.native import depth_map, num_attributes
 from garfast.synth.noise import smooth_fields
 
@@ -36,9 +35,8 @@ class HeadTemplate:
         basis, step: quantised bases [S + E, V, 3] int16 and the size of one quantum [S + E], mm.
         triangles, materials: all triangles [F, 3] and their materials [F].
         outer_triangles, outer_materials: those without the inside of the mouth.
-        adjacency, outer_adjacency: for vertex normals.
         attributes: [V, A] the constant part of the vertex attributes.
-        openness_closed, openness_open: [V, 2, 9] light arriving at each vertex of the mean face with and without
+        openness_closed, openness_open: [2, 9, V] light arriving at each vertex of the mean face with and without
             occlusion, per coefficient of the light's spherical harmonics; mouth closed and open.
         eyes_centre: [3] middle between the eyes; canonical coordinates have their origin there.
         azimuth: [V] angle around the head's vertical axis, radians, 0 in front, positive to the subject's left.
@@ -63,8 +61,6 @@ class HeadTemplate:
     materials: NDArray[np.uint8]
     outer_triangles: NDArray[np.int32]
     outer_materials: NDArray[np.uint8]
-    adjacency: VertexAdjacency
-    outer_adjacency: VertexAdjacency
     attributes: Floats
     openness_closed: Floats
     openness_open: Floats
@@ -157,8 +153,6 @@ def build_template(model: MorphableModel) -> HeadTemplate:
         materials=materials,
         outer_triangles=triangles_outer,
         outer_materials=materials[:outer_count],
-        adjacency=VertexAdjacency.build(torch.from_numpy(triangles), len(mean)),
-        outer_adjacency=VertexAdjacency.build(torch.from_numpy(triangles_outer), num_outer),
         attributes=attributes,
         openness_closed=_bake_openness(*closed_mesh),
         openness_open=_bake_openness(opened, triangles),
@@ -343,11 +337,11 @@ def harmonics(d: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
-    """[V, 2, 9]: irradiance per coefficient of the light, with the head's own occlusion and without it."""
+    """[2, 9, V]: irradiance per coefficient of the light, with the head's own occlusion and without it."""
     from garfast.ops import vertex_normals
 
     normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(triangles)).numpy()
-    out = np.zeros((len(vertices), 2, 9), np.float32)
+    out = np.zeros((2, 9, len(vertices)), np.float32)
     centre = 0.5 * (vertices.min(0) + vertices.max(0))
     reach = float(np.linalg.norm(vertices - centre, axis=1).max())
     camera = np.array([1 / reach, 1 / reach, 0, 0], np.float32)
@@ -364,7 +358,7 @@ def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
         row = np.clip(((1 - probe[:, 1] / reach) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
         free = depth[row, column] > -probe[:, 2] - 1.5
         cosine = np.maximum(normals @ direction, 0) * (4 / _DIRECTIONS)
-        weights = harmonics(direction)[None]
-        out[:, 0] += (cosine * free)[:, None] * weights
-        out[:, 1] += cosine[:, None] * weights
+        weights = harmonics(direction)[:, None]
+        out[0] += (cosine * free) * weights
+        out[1] += cosine * weights
     return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from garfast.synth.native import Frame, Layer, visibility
+from garfast.synth.native import Frame, Layer, normals_seen, visibility
 from garfast.synth.shot import Shot
 from garfast.synth.template import HeadTemplate
 
@@ -20,20 +20,7 @@ def normal_map(layer: Layer, shot: Shot, size: tuple[int, int]) -> tuple[Floats,
     seen = visibility(
         layer.positions, layer.triangles, shot.ndc(), size, orthographic=shot.orthographic, cull=layer.cull
     )
-    covered = np.flatnonzero(seen.ids.reshape(-1) >= 0)
-    corners = layer.triangles[seen.ids.reshape(-1)[covered]]
-    w0, w1 = (plane.reshape(-1, 1)[covered] for plane in seen.barycentrics)
-    normals = layer.normals[corners[:, 0]] * w0
-    normals += layer.normals[corners[:, 1]] * w1
-    normals += layer.normals[corners[:, 2]] * (1 - w0 - w1)
-    x, y, z = normals.T
-    length = np.sqrt(x * x + y * y + z * z)
-    # Vertex normals of a crease may cancel; such a pixel faces the camera.
-    z[length < 1e-6] = length[length < 1e-6] = 1
-    out, mask = np.zeros((3, *size), np.float32), np.zeros(size, np.uint8)
-    out.reshape(3, -1)[:, covered] = normals.T / length
-    mask.reshape(-1)[covered] = 1
-    return out, mask
+    return normals_seen(layer, seen)
 
 
 def landmark_points(template: HeadTemplate, vertices: Floats) -> Floats:

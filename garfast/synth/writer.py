@@ -24,6 +24,7 @@ import numpy as np
 from garfast.errors import ArgumentError, OutputError
 from garfast.io.atomic import atomic_path
 from garfast.synth.config import SynthConfig
+from garfast.synth.encode import encode_npz, encode_png
 
 if TYPE_CHECKING:
     from garfast.synth.faces import SyntheticFaces
@@ -233,17 +234,16 @@ def _write_span(plan: DatasetPlan, folder: str, span: tuple[int, int]) -> int:
 
 def sample_files(sample: dict[str, Any]) -> list[tuple[str, bytes]]:
     """Name and contents of a sample's files, the .json last."""
-    from PIL import Image
-
     stem = f"{sample['index']:08d}"
-    picture, arrays = io.BytesIO(), io.BytesIO()
-    Image.fromarray(sample["image"]).save(picture, "PNG", compress_level=1)
     truth = {key: value for key, value in sample.items() if key != "image" and isinstance(value, np.ndarray)}
     if "normal_map" in truth:
         truth["normal_map"] = truth["normal_map"].astype(np.float16)
-    np.savez(arrays, **truth)  # type: ignore[arg-type]
     rest = json.dumps({key: sample[key] for key in _IN_JSON})
-    return [(f"{stem}.png", picture.getvalue()), (f"{stem}.npz", arrays.getvalue()), (f"{stem}.json", rest.encode())]
+    return [
+        (f"{stem}.png", encode_png(sample["image"])),
+        (f"{stem}.npz", encode_npz(truth)),
+        (f"{stem}.json", rest.encode()),
+    ]
 
 
 def read_shard(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:

@@ -63,9 +63,12 @@ struct SynthVisibilityParams {
   const float* positions;    // [V, 3] camera space
   const int32_t* triangles;  // [F, 3] counter-clockwise from outside
   const float* camera;       // [4] NDC coefficients as for rasterize_normals
+  const float* frame;        // [3, 4] moves the positions before they are drawn, or null
   int32_t* ids;              // [H, W] out, or null: triangle or -1
   float* barycentrics;       // [2, H, W] out, or null: weights of the first two corners
   float* depth;              // [H, W] out: -z, +inf where nothing is
+  int64_t* bounds;           // [4] out, or null: first and last-plus-one row and column that the mesh may reach; given,
+                             // what lies outside is neither written nor cleared
   int64_t num_vertices, num_triangles, height, width;
   bool orthographic, cull;
   bool clear;  // start from an empty depth buffer; otherwise keep what is nearer
@@ -78,6 +81,25 @@ struct SynthBlendParams {
   const float* weights;              // [K]; rows with weight 0 cost nothing
   float* out;                        // [N]
   int64_t num_rows, size, row_size;  // row_size: from one row of the basis to the next
+};
+
+// Places a head in camera space and dresses its vertices.
+struct SynthHeadParams {
+  const float* vertices;         // [V, 3] model space
+  const float* rotation;         // [3, 3] model space to camera space
+  const float* translation;      // [3]
+  const int32_t* triangles;      // [F, 3]
+  const float* constants;        // [V, kSynthAttributes] what does not change from face to face
+  const float *closed, *opened;  // [2, 9, plane_size] light arriving at each vertex with the head's own occlusion and
+                                 // without, per coefficient of the light around; mouth closed and open
+  const float* light;            // [9] light around in the head's frame
+  float mouth;                   // 0..1 how far the mouth is open
+  const float *scalp, *beard;    // [V] attributes 11 and 12, or null
+  const float *broad, *fine;     // [V] attributes 13 and 14
+  float* positions;              // [V, 3] out: camera space
+  float* normals;                // [V, 3] out: area-weighted, unit
+  float* attributes;             // [V, kSynthAttributes] out
+  int64_t num_vertices, num_triangles, plane_size;
 };
 
 struct SynthShadeParams {
@@ -95,12 +117,55 @@ struct SynthShadeParams {
   const int8_t* noise;        // [64, 64, 64, 4] tiling noise: value and gradient
   float* frame;               // [2H, 2W, 4] linear premultiplied colour, in and out
   float* frame_depth;         // [2H, 2W] in and out
+  const int64_t* bounds;      // [4] of the visibility pass: samples outside are not there
   int64_t height, width;      // of the picture
   int64_t shadow_size;
 };
 
+struct SynthNormalMapParams {
+  const float* normals;       // [V, 3]
+  const int32_t* triangles;   // [F, 3]
+  const int32_t* ids;         // [H, W]
+  const float* barycentrics;  // [2, H, W]
+  const int64_t* bounds;      // [4] of the visibility pass
+  float* map;                 // [3, H, W] out: unit normals, 0 where there is no triangle
+  uint8_t* mask;              // [H, W] out: 1 where there is one
+  int64_t height, width;
+};
+
+struct SynthResolveParams {
+  const float* frame;     // [2H, 2W, 4] linear premultiplied colour
+  float* picture;         // [H, W, 4] out: means of four samples
+  double* sums;           // [4] out: totals of the picture's channels
+  int64_t height, width;  // of the picture
+};
+
+struct SynthComposeParams {
+  const float* picture;   // [H, W, 4] linear premultiplied colour
+  const uint8_t* behind;  // [H, W, 3] sRGB
+  const float* linear;    // [256] linear light of sRGB values, scaled by the brightness of what is behind
+  float exposure;         // scales the picture
+  float* light;           // [H, W, 3] out: linear light of both together
+  uint8_t* coverage;      // [H, W] out: the picture's opacity, 255 for 1
+  int64_t pixels;         // H W
+};
+
+struct SynthToneParams {
+  const float* light;  // [N, 3] linear
+  const float* gain;   // [3] factor of each channel before the curve
+  const float* curve;  // [levels] values at light 0..range
+  float* out;          // [N, 3] what the curve says
+  float range;         // more light counts as this much
+  int64_t pixels, levels;
+};
+
 GARFAST_DECLARE_CPU(synth_visibility, SynthVisibilityParams)
+GARFAST_DECLARE_CPU(synth_normal_map, SynthNormalMapParams)
+GARFAST_DECLARE_CPU(synth_resolve, SynthResolveParams)
+GARFAST_DECLARE_CPU(synth_compose, SynthComposeParams)
+GARFAST_DECLARE_CPU(synth_tone, SynthToneParams)
 GARFAST_DECLARE_CPU(synth_blend, SynthBlendParams)
+GARFAST_DECLARE_CPU(synth_head, SynthHeadParams)
 GARFAST_DECLARE_CPU(synth_shade, SynthShadeParams)
 
 }  // namespace garfast
