@@ -24,13 +24,18 @@ void synth_blend(const SynthBlendParams& p) {
     const int64_t count = std::min(kBlock, p.size - start);
     float* out = p.out + start;
     std::copy_n(p.mean + start, count, out);
-    // Four rows at a time, so that the sum stays in registers for longer.
+    // Eight rows at a time, so that the sum stays in registers for longer.
+    constexpr size_t kRows = 8;
     size_t k = 0;
-    for (; k + 4 <= rows.size(); k += 4) {
-      const int16_t *a = rows[k] + start, *b = rows[k + 1] + start, *c = rows[k + 2] + start, *d = rows[k + 3] + start;
-      const float wa = weights[k], wb = weights[k + 1], wc = weights[k + 2], wd = weights[k + 3];
-      for (int64_t i = 0; i < count; ++i)
-        out[i] += wa * float(a[i]) + wb * float(b[i]) + wc * float(c[i]) + wd * float(d[i]);
+    for (; k + kRows <= rows.size(); k += kRows) {
+      const int16_t* row[kRows];
+      float weight[kRows];
+      for (size_t j = 0; j < kRows; ++j) row[j] = rows[k + j] + start, weight[j] = weights[k + j];
+      for (int64_t i = 0; i < count; ++i) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < kRows; ++j) sum += weight[j] * float(row[j][i]);
+        out[i] += sum;
+      }
     }
     for (; k < rows.size(); ++k) {
       const int16_t* row = rows[k] + start;

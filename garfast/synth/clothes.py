@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour
 from garfast.synth.native import Layer, num_attributes
+from garfast.synth.quick import column_direction, grid_normals
 from garfast.synth.template import SOLID
 
 Floats = NDArray[np.float32]
@@ -83,10 +84,7 @@ def torso(rng: np.random.Generator, eyes_centre: Floats) -> tuple[Floats, Floats
 def torso_layer(positions: Floats, attributes: Floats) -> Layer:
     """The torso's layer, placed in camera space."""
     grid = positions.reshape(len(_PROFILE), _COLUMNS, 3)
-    along = np.gradient(grid, axis=0)
-    around = np.roll(grid, -1, 1) - np.roll(grid, 1, 1)
-    normals = np.cross(along, around).reshape(-1, 3)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-6
+    normals = grid_normals(grid, column_direction(grid))
     triangles = _grid()
     materials = np.full(len(triangles), SOLID, np.uint8)
-    return Layer(positions, np.ascontiguousarray(normals, np.float32), attributes, triangles, materials, False)
+    return Layer(positions, normals, attributes, triangles, materials, False)

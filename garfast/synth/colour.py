@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.quick import pick
+
 Floats = NDArray[np.float32]
 
 # Skin of Fitzpatrick types I to VI in even light, sRGB.
@@ -62,14 +64,14 @@ def hair_colour(rng: np.random.Generator, tone: float) -> Floats:
     if rng.random() < 0.02:
         return to_linear(rng.uniform(20, 220, 3))
     share = _HAIR_SHARE_FAIR + (_HAIR_SHARE_DARK - _HAIR_SHARE_FAIR) * np.clip(tone * 1.4 - 0.1, 0, 1)
-    colour = _HAIR[rng.choice(len(_HAIR), p=share / share.sum())]
+    colour = _HAIR[pick(rng, share)]
     return to_linear(np.clip(colour * rng.uniform(0.75, 1.25) * np.exp(rng.normal(0, 0.04, 3)), 6, 240))
 
 
 def iris_colour(rng: np.random.Generator, tone: float) -> Floats:
     """[3] iris albedo, brown more often the darker the skin."""
     share = _IRIS_SHARE_FAIR + (_IRIS_SHARE_DARK - _IRIS_SHARE_FAIR) * np.clip(tone * 1.6 - 0.2, 0, 1)
-    colour = _IRIS[rng.choice(len(_IRIS), p=share / share.sum())]
+    colour = _IRIS[pick(rng, share)]
     return to_linear(np.clip(colour * rng.uniform(0.7, 1.25), 8, 220))
 
 

@@ -40,6 +40,7 @@ from garfast.synth.native import (
 )
 from garfast.synth.person import Person, sample_expression, sample_person
 from garfast.synth.photo import develop
+from garfast.synth.quick import pick
 from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.solids import Solid, solids_layer
 from garfast.synth.template import SOLID, HeadTemplate, build_template
@@ -124,7 +125,7 @@ class SyntheticFaces:
         rng = _streams(self.seed, index)
         if person != index:
             rng |= {name: stream for name, stream in _streams(self.seed, person).items() if name in _PERSONAL}
-        which = int(rng["model"].choice(len(self._weights), p=self._weights))
+        which = pick(rng["model"], self._weights)
         out = self._painters[which].paint(rng)
         out["shape"] = np.pad(out["shape"], (0, self._num_shape - len(out["shape"])))
         out["exp"] = np.pad(out["exp"], (0, self._num_exp - len(out["exp"])))
@@ -178,13 +179,14 @@ class _Painter:
         if config.photos_per_person > 1:
             person.exp = sample_expression(rng["expression"], template.model, config.expression)
         weights = np.concatenate([person.shape, person.exp]).astype(np.float32)
-        vertices = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer))
+        buffer = np.empty_like(template.mean)
+        vertices = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer), buffer)
         points_model = landmark_points(template, vertices)
         lips = points_model[[61, 62, 63]] - points_model[[67, 66, 65]]
         gap = float(np.linalg.norm(lips, axis=1).max())
         if gap > _OPEN_LIPS:
-            inner = blend(template.mean, template.basis, template.step, weights, slice(template.num_outer, None))
-            vertices = np.concatenate([vertices, inner])
+            blend(template.mean, template.basis, template.step, weights, slice(template.num_outer, None), buffer)
+            vertices = buffer
         shot = sample_shot(rng["shot"], points_model, self.size, config)
         light = sample_light(rng["light"])
         style = sample_style(rng["hair"]) if rng["hair"].random() < config.hair else None
@@ -194,7 +196,7 @@ class _Painter:
         strands, scalp = dict[str, float](), None
         if style is not None:
             strands = hair_parameters(rng["hair"], person, style)
-            scalp = scalp_cover(rng["hair"], template, style)
+            scalp = scalp_cover(rng["hair"], template, self.hair, style)
         parameters = self._parameters(person, shot, light) | strands
         head = self._head(person, shot, light, vertices, gap, scalp)
         layers, patterns = [head], dict[str, float]()
@@ -220,7 +222,7 @@ class _Painter:
             "exp": person.exp,
             "pose": shot.pose(),
             "angles": np.array(shot.angles, np.float32),
-            "camera": shot.camera().to_dict(),
+            "camera": shot.camera_dict(),
         }
         if config.normals:
             out["normal_map"], out["mask"] = normal_map(head, shot, self.size)
@@ -290,8 +292,10 @@ class _Painter:
     def _render(
         self, layers: list[Layer], parameters: dict[str, float], shot: Shot, light: Light, points_model: Floats
     ) -> Frame:
-        # Lenses throw no shadow.
-        opaque = [layer for layer in layers if layer.materials[0] != SOLID or layer.attributes[0, 7] == 1]
+        # Lenses throw no shadow, nor does what is inside the mouth.
+        head, outer = layers[0], self.template.num_outer
+        opaque = [head._replace(positions=head.positions[:outer], triangles=self.template.outer_triangles)]
+        opaque += [layer for layer in layers[1:] if layer.materials[0] != SOLID or layer.attributes[0, 7] == 1]
         middle = shot.place(points_model[27:31].mean(0, keepdims=True) * [1, 1, 0.3])[0]
         depth, lookup = shadow_map(light, opaque, middle)
         packed = np.zeros(len(self._order), np.float32)

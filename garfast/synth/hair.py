@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from garfast.synth.native import Layer, num_attributes
 from garfast.synth.noise import smooth_fields
 from garfast.synth.person import Person
+from garfast.synth.quick import column_direction, grid_normals, pick, unit
 from garfast.synth.template import HAIR, SKIN, HeadTemplate
 
 Floats = NDArray[np.float32]
@@ -44,6 +45,7 @@ class HairTemplate:
         triangles: [F, 3].
         behind: [F] which of them lie behind the ears.
         fields: [3, N, R * C] smooth random fields of rising frequency.
+        line_weights: [V, len(_LINE_AT)] share of each height of a hairline at the head's vertices.
     """
 
     directions: Floats
@@ -55,6 +57,7 @@ class HairTemplate:
     triangles: NDArray[np.int32]
     behind: NDArray[np.bool_]
     fields: Floats
+    line_weights: Floats
 
 
 def build_hair_template(template: HeadTemplate) -> HairTemplate:
@@ -101,6 +104,10 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
         fields=np.stack(
             [smooth_fields(places.reshape(-1, 3), s, _FIELD_COUNT, 40 + k) for k, s in enumerate((90.0, 38.0, 17.0))]
         ),
+        # Interpolation is linear in the heights.
+        line_weights=np.stack(
+            [np.interp(np.degrees(np.abs(template.azimuth)), _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1
+        ).astype(np.float32),
     )
 
 
@@ -156,7 +163,7 @@ def sample_style(rng: np.random.Generator) -> HairStyle:
     )
     if rng.random() < 0.15:  # receding
         line[:3] += np.array([rng.uniform(5, 45), rng.uniform(10, 50), rng.uniform(5, 35)])
-    kind = rng.choice(6, p=[0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
+    kind = pick(rng, [0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
     style = HairStyle(line, 0.0, 0.0, 180.0, -200.0, 0.0, 0.0, np.zeros(3, np.float32), rng.uniform(0.75, 1.0), True)
     if kind == 0:  # cropped: paint, perhaps a thin shell
         style.shell = rng.random() < 0.5
@@ -202,12 +209,13 @@ def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) 
     }
 
 
-def scalp_cover(rng: np.random.Generator, template: HeadTemplate, style: HairStyle) -> Floats:
+def scalp_cover(rng: np.random.Generator, template: HeadTemplate, hair: HairTemplate, style: HairStyle) -> Floats:
     """[V] 0..1 of the head's vertices under hair."""
-    line = _hairline(style, np.degrees(np.abs(template.azimuth)))
-    ragged = template.fields[2, rng.integers(template.fields.shape[1])] * 2.5
-    inside = template.height - line + ragged
-    return (np.clip(inside / 9.0 + 0.5, 0, 1) * (template.ears < 0.3)).astype(np.float32)
+    inside = template.height - hair.line_weights @ style.line.astype(np.float32)
+    inside += template.fields[2, rng.integers(template.fields.shape[1])] * np.float32(2.5)
+    cover = np.clip(inside * np.float32(1 / 9) + np.float32(0.5), 0, 1)
+    cover *= template.ears < 0.3
+    return cover
 
 
 def hair_shell(
@@ -241,8 +249,7 @@ def hair_shell(
     # Hair passes outside the ears.
     near_ear = np.exp(-(((degrees - 92) / 22) ** 2)) * np.exp(-(((height - 5) / 38) ** 2))
     raised = raised + 14 * near_ear * (fall_share > 0.3)
-    outward = skull - hair.centre
-    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    outward = unit(skull - hair.centre)
     shell = skull + outward * raised[..., None]
     shell, rows = _hang(shell, hair, style, waves, falling, template)
     flat_height = shell[..., 1] - template.eyes_centre[1]
@@ -301,15 +308,9 @@ def shell_layers(hair: HairTemplate, positions: Floats, attributes: Floats) -> l
     """A shell placed in camera space, the back of the head before the front: where strands thin out in front, those
     behind show. Strand directions and normals follow from the grid."""
     grid = positions.reshape(_ROWS, _COLUMNS, 3)
-    along = np.empty_like(grid)
-    along[1:-1] = grid[2:] - grid[:-2]
-    along[0], along[-1] = grid[1] - grid[0], grid[-1] - grid[-2]
-    around = np.roll(grid, -1, 1) - np.roll(grid, 1, 1)
-    normals = np.cross(along, around).reshape(-1, 3)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-6
-    strands = along.reshape(-1, 3)
-    attributes[:, 2:5] = strands / (np.linalg.norm(strands, axis=1, keepdims=True) + 1e-6)
-    normals = np.ascontiguousarray(normals)
+    along = column_direction(grid)
+    normals = grid_normals(grid, along)
+    attributes[:, 2:5] = unit(along).reshape(-1, 3)
     shown = (attributes[:, 5] > -_FRAYED)[hair.triangles].any(1)
     layers = []
     for part in (hair.behind, ~hair.behind):

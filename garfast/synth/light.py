@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.synth.native import Layer, depth_map
+from garfast.synth.quick import cross, unit
 from garfast.synth.template import harmonics
 
 Floats = NDArray[np.float32]
@@ -114,9 +115,8 @@ def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Float
         return None, {}
     direction = light.key_direction
     helper = np.array([0.0, 1.0, 0.0]) if abs(direction[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
-    x = np.cross(helper, direction)
-    x /= np.linalg.norm(x)
-    frame = np.stack([x, np.cross(direction, x), direction]).astype(np.float32)
+    x = unit(cross(helper, direction))
+    frame = np.stack([x, cross(direction, x), direction]).astype(np.float32)
     placed = np.concatenate([frame, -(frame @ centre)[:, None]], 1).astype(np.float32)
     camera = np.array([1 / _SHADOW_REACH, 1 / _SHADOW_REACH, 0, 0], np.float32)
     depth: Floats | None = None

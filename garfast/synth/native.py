@@ -53,17 +53,23 @@ def num_attributes() -> int:
     return kernels().synth_attributes  # type: ignore[attr-defined,no-any-return]
 
 
-def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice) -> Floats:
+def blend(
+    mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats
+) -> Floats:
     """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k``; the same bits every time.
 
     Args:
         mean: [V, 3].
         basis: [K, V, 3].
         step, weights: [K]; rows of weight 0 cost nothing.
+        into: [V, 3] takes the vertices.
+
+    Returns:
+        The part ``rows`` of ``into``.
     """
     start, stop, _ = rows.indices(len(mean))
-    out = np.empty((stop - start, 3), np.float32)
-    _check(np.float32, mean, step, weights)
+    out = into[start:stop]
+    _check(np.float32, mean, step, weights, into)
     _check(np.int16, basis)
     kernels().synth_blend(  # type: ignore[attr-defined]
         _at(mean) + 12 * start,

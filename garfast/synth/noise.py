@@ -15,7 +15,10 @@ _CELLS = 5.0  # cells per feature; csrc/include/garfast/synth_noise.h divides by
 
 @lru_cache(maxsize=1)
 def noise_bank() -> NDArray[np.int8]:
-    """[64, 64, 64, 4] int8: band-limited noise that tiles, and its gradient; 127 is 1 (two standard deviations)."""
+    """[64, 64, 65, 4] int8: band-limited noise that tiles, and its gradient; 127 is 1 (two standard deviations).
+
+    The last layer along the third axis repeats the first, so that neighbours along it always lie side by side.
+    """
     rng = np.random.default_rng(20210621)
     spectrum = np.fft.fftn(rng.standard_normal((_SIZE,) * 3))
     frequency = np.fft.fftfreq(_SIZE)
@@ -25,7 +28,8 @@ def noise_bank() -> NDArray[np.int8]:
     value = np.fft.ifftn(spectrum).real
     layers = [value] + [np.fft.ifftn(spectrum * 2j * np.pi * axis).real for axis in grid]
     scaled = [layer / layer.std() * 0.5 for layer in layers]
-    return np.ascontiguousarray(np.clip(np.stack(scaled, -1), -1, 1) * 127).astype(np.int8)
+    bank = (np.clip(np.stack(scaled, -1), -1, 1) * 127).astype(np.int8)
+    return np.ascontiguousarray(np.concatenate([bank, bank[:, :, :1]], 2))
 
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:

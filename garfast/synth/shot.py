@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,14 @@ class Shot(NamedTuple):
         if self.orthographic:
             return OrthographicCamera(torch.tensor([self.scale], dtype=torch.float32), offset, self.size)
         return PinholeCamera(torch.full((1, 2), self.scale, dtype=torch.float32), offset, self.size)
+
+    def camera_dict(self) -> dict[str, Any]:
+        """What ``camera().to_dict()`` gives, without its tensors."""
+        scale, *offset = np.array([self.scale, *self.offset], np.float32).tolist()
+        where = {"image_size": list(self.size)}
+        if self.orthographic:
+            return {"projection": OrthographicCamera.projection, **where, "scale": [scale], "offset": [offset]}
+        return {"projection": PinholeCamera.projection, **where, "focal": [[scale, scale]], "centre": [offset]}
 
     def ndc(self) -> Floats:
         """[4] camera coefficients for the rasteriser, as ``camera().ndc()`` gives them."""

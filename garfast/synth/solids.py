@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.synth.native import Layer, num_attributes
+from garfast.synth.quick import cross, unit
 from garfast.synth.template import SOLID
 
 Floats = NDArray[np.float32]
@@ -48,15 +49,14 @@ def tube(
 ) -> Solid:
     """A tube along a path [N, 3]; ``flat`` scales its section along z, ``closed`` joins its ends."""
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
-    ahead = ahead / np.linalg.norm(ahead, axis=1, keepdims=True)
+    ahead = unit(ahead)
     helper = np.where(np.abs(ahead[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[0.0, 1.0, 0.0]])
-    first = np.cross(ahead, helper)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second = np.cross(ahead, first)
+    first = unit(cross(ahead, helper))
+    second = cross(ahead, first)
     angle = np.arange(sides) / sides * 2 * np.pi
     section = np.cos(angle)[:, None] * first[:, None] + flat * np.sin(angle)[:, None] * second[:, None]
     positions = path[:, None] + np.broadcast_to(np.asarray(radius, float), len(path))[:, None, None] * section
-    normals = section / np.linalg.norm(section, axis=2, keepdims=True)
+    normals = unit(section)
     if closed:
         positions, normals = np.concatenate([positions, positions[:1]]), np.concatenate([normals, normals[:1]])
     triangles = grid_triangles(len(positions), sides, True)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour, to_linear
 from garfast.synth.hair import HairTemplate
+from garfast.synth.quick import pick, unit
 from garfast.synth.shot import rotation_matrix
 from garfast.synth.solids import Solid, ball, box, disc, grid_triangles, tube, turned
 
@@ -66,7 +67,7 @@ def glasses(rng: np.random.Generator, landmarks: Floats) -> tuple[list[Solid], l
 
 def hat(rng: np.random.Generator, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) -> list[Solid]:
     """A cap, a beanie, a brimmed hat or a head scarf on the skull of a face [V, 3] in model space."""
-    kind = rng.choice(4, p=[0.35, 0.35, 0.15, 0.15])
+    kind = pick(rng, [0.35, 0.35, 0.15, 0.15])
     skull = (vertices[hair.neighbours] * hair.shares[..., None]).sum(2)
     azimuth = hair.azimuth
     toward_back = 0.5 - 0.5 * np.cos(azimuth)
@@ -88,8 +89,7 @@ def hat(rng: np.random.Generator, hair: HairTemplate, vertices: Floats, eyes_cen
     share = (place - low)[..., None]
     columns = np.arange(len(azimuth))
     dome = skull[low, columns] * (1 - share) + skull[low + 1, columns] * share
-    outward = dome - hair.centre
-    outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
+    outward = unit(dome - hair.centre)
     crown = rng.uniform(0, 30) if kind == 1 else rng.uniform(0, 8)
     lift = thick + crown * np.clip(1 - place / max(float(last.mean()), 1.0), 0, 1)
     shell = dome + outward * lift[..., None]
@@ -115,7 +115,7 @@ def hat(rng: np.random.Generator, hair: HairTemplate, vertices: Floats, eyes_cen
 
 def held(rng: np.random.Generator, landmarks: Floats, skin: Floats) -> list[Solid]:
     """Something in front of the face: a hand, a cup, a telephone, a microphone or a board, in model space."""
-    kind = rng.choice(5, p=[0.5, 0.12, 0.14, 0.12, 0.12])
+    kind = pick(rng, [0.5, 0.12, 0.14, 0.12, 0.12])
     anchor = landmarks[rng.choice([2, 4, 6, 8, 10, 12, 14, 30, 36, 45, 48, 54, 57])].astype(np.float64)
     anchor = anchor + np.array([rng.normal(0, 18), rng.normal(-8, 18), 0.0])
     anchor[2] = max(anchor[2], 60.0) + rng.uniform(18, 60)

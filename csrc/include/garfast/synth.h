@@ -114,7 +114,7 @@ struct SynthShadeParams {
   const float* parameters;    // [kSynthParameters]
   const float* ambient;       // [9, 3] irradiance coefficients of the light around
   const float* shadow;        // [M, M] distance from the key light, +inf where nothing is; may be null
-  const int8_t* noise;        // [64, 64, 64, 4] tiling noise: value and gradient
+  const int8_t* noise;        // [64, 64, 65, 4] tiling noise: value and gradient; the last layer repeats the first
   float* frame;               // [2H, 2W, 4] linear premultiplied colour, in and out
   float* frame_depth;         // [2H, 2W] in and out
   const int64_t* bounds;      // [4] of the visibility pass: samples outside are not there

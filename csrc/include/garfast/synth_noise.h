@@ -48,27 +48,30 @@ inline Vec mix(Vec a, Vec b, float t) { return a + (b - a) * t; }
 inline Vec mul(Vec a, Vec b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
 inline Vec unit(Vec a) { return a * (1.0f / std::sqrt(dot(a, a) + 1e-12f)); }
 
-// Four channels at once; GCC and Clang turn these into one register on every instruction set.
-typedef float Float4 __attribute__((vector_size(16)));
-typedef int8_t Byte4 __attribute__((vector_size(4)));
+// Two neighbouring texels of four channels; GCC and Clang put these into one or two registers of any instruction set.
+typedef float Float8 __attribute__((vector_size(32)));
+typedef int8_t Byte8 __attribute__((vector_size(8)));
 
-// Trilinear lookup in the [64, 64, 64, 4] bank; one unit of p is about one feature.
+// Trilinear lookup in the tiling [64, 64, 65, 4] bank, whose last layer along z repeats the first, so that both ends of
+// a cell are one load; one unit of p is about one feature.
 inline Noise noise(const int8_t* bank, Vec p) {
   constexpr float kCells = 5.0f, kScale = 1.0f / 127.0f;
   const float x = p.x * kCells, y = p.y * kCells, z = p.z * kCells;
   const float fx = std::floor(x), fy = std::floor(y), fz = std::floor(z);
   const float tx = x - fx, ty = y - fy, tz = z - fz;
   const int x0 = int(fx) & 63, y0 = int(fy) & 63, z0 = int(fz) & 63;
-  const int x1 = (x0 + 1) & 63, y1 = (y0 + 1) & 63, z1 = (z0 + 1) & 63;
-  const auto texel = [bank](int ix, int iy, int iz) {
-    Byte4 bytes;
-    std::memcpy(&bytes, bank + 4 * ((ix * 64 + iy) * 64 + iz), sizeof bytes);
-    return __builtin_convertvector(bytes, Float4);
+  const int x1 = (x0 + 1) & 63, y1 = (y0 + 1) & 63;
+  const auto cell = [bank, z0](int ix, int iy) {
+    Byte8 bytes;
+    std::memcpy(&bytes, bank + 4 * ((ix * 64 + iy) * 65 + z0), sizeof bytes);
+    return __builtin_convertvector(bytes, Float8);
   };
-  const auto edge = [&](int ix, int iy) { return texel(ix, iy, z0) * (1.0f - tz) + texel(ix, iy, z1) * tz; };
-  const auto side = [&](int ix) { return edge(ix, y0) * (1.0f - ty) + edge(ix, y1) * ty; };
-  const Float4 sum = (side(x0) * (1.0f - tx) + side(x1) * tx) * kScale;
-  return {sum[0], {sum[1], sum[2], sum[3]}};
+  const Float8 near = cell(x0, y0) * (1.0f - ty) + cell(x0, y1) * ty;
+  const Float8 far = cell(x1, y0) * (1.0f - ty) + cell(x1, y1) * ty;
+  const Float8 both = near * (1.0f - tx) + far * tx;
+  const float low = (1.0f - tz) * kScale, high = tz * kScale;
+  return {both[0] * low + both[4] * high,
+          {both[1] * low + both[5] * high, both[2] * low + both[6] * high, both[3] * low + both[7] * high}};
 }
 
 // Irradiance of the light around for a unit normal: 9 coefficients per channel, already convolved with the cosine.

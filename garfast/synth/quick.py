@@ -1,0 +1,45 @@
+"""What numpy does slowly for few numbers: a weighted choice (50 us), products and lengths of vectors (30 and 10 us)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NEXT, _AFTER = [1, 2, 0], [2, 0, 1]
+
+
+def pick(rng: np.random.Generator, shares: Sequence[float] | NDArray[np.floating]) -> int:
+    """An index drawn with probabilities in proportion to ``shares``: what ``rng.choice`` draws."""
+    upto = np.cumsum(shares)
+    return int(np.searchsorted(upto, rng.random() * upto[-1], side="right"))
+
+
+def cross(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Vector products [..., 3] of [..., 3] and [..., 3]."""
+    return a[..., _NEXT] * b[..., _AFTER] - a[..., _AFTER] * b[..., _NEXT]
+
+
+def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Vectors [..., 3] at length 1; a vector of length 0 stays."""
+    squared = np.einsum("...i,...i->...", vectors, vectors)[..., None]
+    return vectors / np.sqrt(np.maximum(squared, 1e-12))
+
+
+def grid_normals(grid: NDArray[np.float32], along: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit normals [R * C, 3] of a grid of points [R, C, 3] whose last column neighbours the first.
+
+    Args:
+        along: [R, C, 3] which way the columns run at each point.
+    """
+    ring = np.concatenate([grid[:, -1:], grid, grid[:, :1]], 1)
+    return np.ascontiguousarray(unit(cross(along, ring[:, 2:] - ring[:, :-2])).reshape(-1, 3))
+
+
+def column_direction(grid: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Which way the columns of a grid of points [R, C, 3] run, [R, C, 3]; lengths mean nothing."""
+    along = np.empty_like(grid)
+    along[1:-1] = grid[2:] - grid[:-2]
+    along[0], along[-1] = grid[1] - grid[0], grid[-1] - grid[-2]
+    return along
