@@ -14,9 +14,9 @@ void blend(P mean, P basis, P step, P weights, P result, int64_t num_rows, int64
   GARFAST_CALL_CPU(synth_blend, p);
 }
 
-void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentrics, P depth, P bounds,
-                int64_t num_vertices, int64_t num_triangles, int64_t height, int64_t width, bool orthographic,
-                bool cull, bool clear) {
+void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentrics, P depth, P bounds, P middle_ids,
+                P middle_barycentrics, P middle_depth, int64_t num_vertices, int64_t num_triangles, int64_t height,
+                int64_t width, bool orthographic, bool cull, bool clear) {
   const SynthVisibilityParams p{in<float>(positions),
                                 in<int32_t>(triangles),
                                 in<float>(camera),
@@ -25,6 +25,9 @@ void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentri
                                 out<float>(barycentrics),
                                 out<float>(depth),
                                 out<int64_t>(bounds),
+                                out<int32_t>(middle_ids),
+                                out<float>(middle_barycentrics),
+                                out<float>(middle_depth),
                                 num_vertices,
                                 num_triangles,
                                 height,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "garfast/synth.h"
@@ -49,15 +50,37 @@ namespace {
 // A vertex as the sample grid sees it. Four floats, so that one load fetches a corner of a triangle: fetching its parts
 // from arrays of their own took half of the time of the whole pass.
 typedef float Corner __attribute__((vector_size(16)));
-enum { kColumn, kRow, kInverse, kDepth };  // place in samples; 1 / depth, -1 behind the camera; -z
+constexpr int kColumn = 0, kRow = 1, kInverse = 2, kDepth = 3;  // place in samples; 1 / depth, -1 behind the camera; -z
 
 inline Corner smaller(Corner a, Corner b) { return a < b ? a : b; }
 inline Corner larger(Corner a, Corner b) { return a > b ? a : b; }
 
-// A triangle that may show, and the samples that its bounding box holds.
-struct Candidate {
-  int32_t triangle, column0, column1, row0, row1;
+// The samples that a bounding box holds.
+struct Box {
+  int32_t column0, column1, row0, row1;
 };
+
+// A triangle that may show, its samples, and the middles of pixels that its bounding box holds.
+struct Candidate {
+  int32_t triangle;
+  Box samples, middles;
+};
+
+// Places of samples as places of the middles of blocks of 2x2 samples.
+inline Corner in_middles(Corner c) { return c * 0.5f - 0.25f; }
+
+// The box between two corners on a grid of which ``last`` is the last column and row; returns whether it holds
+// anything.
+inline bool boxed(Corner least, Corner most, Corner last, Box& out) {
+  typedef int32_t Integers __attribute__((vector_size(16)));
+  const Corner low = larger(least, Corner{0, 0, 0, 0}), high = smaller(most, last);
+  // Conversion cuts off the fraction, which rounds these down, as they are not negative; -1 where that is below.
+  const Integers down = __builtin_convertvector(low, Integers);
+  const Integers from = down - (__builtin_convertvector(down, Corner) < low);
+  const Integers to = __builtin_convertvector(high, Integers);
+  out = {from[kColumn], to[kColumn], from[kRow], to[kRow]};
+  return (high[kColumn] >= 0.0f) & (high[kRow] >= 0.0f) & (from[kColumn] <= to[kColumn]) & (from[kRow] <= to[kRow]);
+}
 
 constexpr int kBlock = 256;
 constexpr int kNarrow = 8;
@@ -95,9 +118,10 @@ void project(const SynthVisibilityParams& p, Corner* corners, Corner* box) {
 
 // Those of a block of triangles that may show. Most triangles of a dense mesh face away or fall between samples; this
 // pass without branches leaves them out.
+template <bool kMiddles>
 int candidates(const SynthVisibilityParams& p, const Corner* corners, int64_t first, int count, Candidate* out) {
   const Corner last{float(p.width - 1), float(p.height - 1), 0, 0};
-  typedef int32_t Integers __attribute__((vector_size(16)));
+  const Corner last_middle{float(p.width / 2 - 1), float(p.height / 2 - 1), 0, 0};
   int found = 0;
   for (int i = 0; i < count; ++i) {
     const int32_t* c = p.triangles + 3 * (first + i);
@@ -106,15 +130,12 @@ int candidates(const SynthVisibilityParams& p, const Corner* corners, int64_t fi
     // Rows run downward, so a counter-clockwise triangle has a negative area here.
     const float area = ab[kColumn] * ad[kRow] - ad[kColumn] * ab[kRow];
     const bool facing = p.cull ? area < 0.0f : area != 0.0f;
-    const Corner least = smaller(smaller(a, b), d);
-    const Corner low = larger(least, Corner{0, 0, 0, 0}), high = smaller(larger(larger(a, b), d), last);
-    // Conversion cuts off the fraction, which rounds these down, as they are not negative; -1 where that is below.
-    const Integers down = __builtin_convertvector(low, Integers);
-    const Integers from = down - (__builtin_convertvector(down, Corner) < low);
-    const Integers to = __builtin_convertvector(high, Integers);
-    out[found] = {int32_t(first + i), from[kColumn], to[kColumn], from[kRow], to[kRow]};
-    found += facing & (least[kInverse] > 0.0f) & (high[kColumn] >= 0.0f) & (high[kRow] >= 0.0f) &
-             (from[kColumn] <= to[kColumn]) & (from[kRow] <= to[kRow]);
+    const Corner least = smaller(smaller(a, b), d), most = larger(larger(a, b), d);
+    Candidate& candidate = out[found];
+    candidate.triangle = int32_t(first + i);
+    bool holds = boxed(least, most, last, candidate.samples);
+    if (kMiddles) holds |= boxed(in_middles(least), in_middles(most), last_middle, candidate.middles);
+    found += facing & (least[kInverse] > 0.0f) & holds;
   }
   return found;
 }
@@ -171,14 +192,39 @@ inline void draw_row(const Weights& w, const Ends& e, float dx, float dy, int wi
   }
 }
 
+// The rows of a triangle in one grid; ``to`` is the third corner's place there.
+inline void draw(const Weights& w, const Ends& ends, float to_column, float to_row, const Box& box, int32_t triangle,
+                 int64_t width, int64_t pixels, float* depth, int32_t* ids, float* barycentrics) {
+  const int count = box.column1 - box.column0 + 1;
+  if (count <= 0) return;
+  for (int row = box.row0; row <= box.row1; ++row) {
+    const float dy = float(row) - to_row, dx = float(box.column0) - to_column;
+    const int64_t pixel = row * width + box.column0;
+    if (ids)
+      draw_row<true>(w, ends, dx, dy, count, triangle, depth + pixel, ids + pixel, barycentrics + pixel,
+                     barycentrics + pixels + pixel);
+    else
+      draw_row<false>(w, ends, dx, dy, count, triangle, depth + pixel, nullptr, nullptr, nullptr);
+  }
+}
+
+// Clears rows and columns of a grid.
+void clear(const SynthVisibilityParams& p, const int64_t* bounds, int64_t width, float* depth, int32_t* ids) {
+  for (int64_t row = bounds[0]; row < bounds[1]; ++row) {
+    const int64_t start = row * width + bounds[2], count = bounds[3] - bounds[2];
+    if (p.clear) std::fill_n(depth + start, count, std::numeric_limits<float>::infinity());
+    if (ids) std::fill_n(ids + start, count, -1);
+  }
+}
+
 }  // namespace
 
 void synth_visibility(const SynthVisibilityParams& p) {
   const int64_t pixels = p.height * p.width;
-  std::vector<Corner> corners(p.num_vertices);
+  const std::unique_ptr<Corner[]> corners(new Corner[p.num_vertices]);
   Corner box[2];
-  project(p, corners.data(), box);
-  int64_t row0 = 0, row1 = p.height, column0 = 0, column1 = p.width;
+  project(p, corners.get(), box);
+  int64_t bounds[4] = {0, p.height, 0, p.width};
   if (p.bounds) {
     // What the mesh cannot reach is not even cleared: most meshes cover a part of the picture. Pairs of samples stay
     // together, as the shading takes them.
@@ -186,23 +232,27 @@ void synth_visibility(const SynthVisibilityParams& p) {
     const auto to = [](float value, int64_t size) {
       return std::min((int64_t(std::clamp(value, -1.0f, float(size)) + 1.0f) + 1) & ~1, size);
     };
-    row0 = from(box[0][kRow], p.height), row1 = std::max(row0, to(box[1][kRow], p.height));
-    column0 = from(box[0][kColumn], p.width), column1 = std::max(column0, to(box[1][kColumn], p.width));
-    const int64_t bounds[4] = {row0, row1, column0, column1};
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t size = axis ? p.width : p.height;
+      const int part = axis ? kColumn : kRow;
+      bounds[2 * axis] = from(box[0][part], size);
+      bounds[2 * axis + 1] = std::max(bounds[2 * axis], to(box[1][part], size));
+    }
     std::copy_n(bounds, 4, p.bounds);
   }
-  for (int64_t row = row0; row < row1; ++row) {
-    const int64_t start = row * p.width + column0, count = column1 - column0;
-    if (p.clear) std::fill_n(p.depth + start, count, std::numeric_limits<float>::infinity());
-    if (p.ids) std::fill_n(p.ids + start, count, -1);
+  clear(p, bounds, p.width, p.depth, p.ids);
+  if (p.middle_ids) {
+    const int64_t half[4] = {bounds[0] / 2, bounds[1] / 2, bounds[2] / 2, bounds[3] / 2};
+    clear(p, half, p.width / 2, p.middle_depth, p.middle_ids);
   }
   Candidate block[kBlock];
   for (int64_t first = 0; first < p.num_triangles; first += kBlock) {
     const int size = int(std::min<int64_t>(kBlock, p.num_triangles - first));
-    const int found = candidates(p, corners.data(), first, size, block);
+    const int found = p.middle_ids ? candidates<true>(p, corners.get(), first, size, block)
+                                   : candidates<false>(p, corners.get(), first, size, block);
     for (int i = 0; i < found; ++i) {
-      const Candidate& box = block[i];
-      const int32_t* c = p.triangles + 3 * int64_t(box.triangle);
+      const int32_t triangle = block[i].triangle;
+      const int32_t* c = p.triangles + 3 * int64_t(triangle);
       const Corner a = corners[c[0]], b = corners[c[1]], d = corners[c[2]];
       const Corner ab = b - a, ad = d - a, bd = b - d;
       const float scale = 1.0f / (ab[kColumn] * ad[kRow] - ad[kColumn] * ab[kRow]);
@@ -210,16 +260,12 @@ void synth_visibility(const SynthVisibilityParams& p) {
       const Weights w{bd[kRow] * scale, -bd[kColumn] * scale, ad[kRow] * scale, -ad[kColumn] * scale};
       const Ends ends = p.orthographic ? Ends{a[kDepth], b[kDepth], d[kDepth], 1.0f, 1.0f, 1.0f}
                                        : Ends{1.0f, 1.0f, 1.0f, a[kInverse], b[kInverse], d[kInverse]};
-      const int width = box.column1 - box.column0 + 1;
-      for (int row = box.row0; row <= box.row1; ++row) {
-        const float dy = float(row) - d[kRow], dx = float(box.column0) - d[kColumn];
-        const int64_t pixel = row * p.width + box.column0;
-        float* depth = p.depth + pixel;
-        if (p.ids)
-          draw_row<true>(w, ends, dx, dy, width, box.triangle, depth, p.ids + pixel, p.barycentrics + pixel,
-                         p.barycentrics + pixels + pixel);
-        else
-          draw_row<false>(w, ends, dx, dy, width, box.triangle, depth, nullptr, nullptr, nullptr);
+      draw(w, ends, d[kColumn], d[kRow], block[i].samples, triangle, p.width, pixels, p.depth, p.ids, p.barycentrics);
+      if (p.middle_ids) {
+        const Corner third = in_middles(d);
+        const Weights twice{2 * w.first_x, 2 * w.first_y, 2 * w.second_x, 2 * w.second_y};
+        draw(twice, ends, third[kColumn], third[kRow], block[i].middles, triangle, p.width / 2, pixels / 4,
+             p.middle_depth, p.middle_ids, p.middle_barycentrics);
       }
     }
   }

@@ -30,9 +30,11 @@ from garfast.synth.native import (
     Floats,
     Frame,
     Layer,
+    Visibility,
     blend,
     compose,
     dress_head,
+    normals_seen,
     parameter_names,
     resolve,
     shade,
@@ -45,7 +47,7 @@ from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.solids import Solid, solids_layer
 from garfast.synth.template import SOLID, HeadTemplate, build_template
 from garfast.synth.things import glasses, hat, held
-from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility, normal_map
+from garfast.synth.truth import contour_landmarks, landmark_points, landmark_visibility
 
 _OPEN_LIPS = 2.0  # mm; the inside of the mouth is drawn from this gap on
 _SLIGHTLY_OPEN = 0.05  # share of the widest gap up to which the light is that of a closed mouth
@@ -207,7 +209,7 @@ class _Painter:
             positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
             layers += shell_layers(self.hair, shot.place(positions), attributes)
         layers += self._things(rng["things"], person, shot, vertices, points_model, hatted)
-        frame = self._render(layers, parameters | patterns, shot, light, points_model)
+        frame, middles = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
         pixels = shot.project(points)
         photo, coverage = self._photograph(rng, frame, light)
@@ -224,8 +226,8 @@ class _Painter:
             "angles": np.array(shot.angles, np.float32),
             "camera": shot.camera_dict(),
         }
-        if config.normals:
-            out["normal_map"], out["mask"] = normal_map(head, shot, self.size)
+        if middles is not None:
+            out["normal_map"], out["mask"] = normals_seen(head, middles)
         if config.vertices:
             whole = template.model.evaluate(torch.from_numpy(person.shape), torch.from_numpy(person.exp))[0].numpy()
             out["vertices"] = shot.place(whole)
@@ -291,7 +293,8 @@ class _Painter:
 
     def _render(
         self, layers: list[Layer], parameters: dict[str, float], shot: Shot, light: Light, points_model: Floats
-    ) -> Frame:
+    ) -> tuple[Frame, Visibility | None]:
+        """The picture of all layers, and what the pixels' middles see of the head alone (with ``config.normals``)."""
         # Lenses throw no shadow, nor does what is inside the mouth.
         head, outer = layers[0], self.template.num_outer
         opaque = [head._replace(positions=head.positions[:outer], triangles=self.template.outer_triangles)]
@@ -304,12 +307,20 @@ class _Painter:
         ambient = light.ambient()
         frame, ndc = Frame.empty(self.size), shot.ndc()
         fine = (2 * self.size[0], 2 * self.size[1])
+        head_middles: Visibility | None = None
         for layer in layers:
-            seen = visibility(
-                layer.positions, layer.triangles, ndc, fine, orthographic=shot.orthographic, cull=layer.cull
+            seen, middles = visibility(
+                layer.positions,
+                layer.triangles,
+                ndc,
+                fine,
+                orthographic=shot.orthographic,
+                cull=layer.cull,
+                middles=layer is head and self.config.normals,
             )
+            head_middles = head_middles or middles
             shade(layer, seen, packed, ambient, depth, frame)
-        return frame
+        return frame, head_middles
 
     def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         colour, sums = resolve(frame)

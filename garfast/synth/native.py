@@ -23,15 +23,6 @@ class Visibility(NamedTuple):
     bounds: NDArray[np.int64]  # [4] first and last-plus-one row and column that the mesh may reach, all even
 
 
-class _Buffers(NamedTuple):
-    """Where the visibility pass writes: a :class:`Visibility`, or depth alone."""
-
-    ids: NDArray[np.int32] | None
-    barycentrics: Floats | None
-    depth: Floats
-    bounds: NDArray[np.int64] | None
-
-
 def kernels() -> object:
     """``garfast._cpu``.
 
@@ -92,21 +83,33 @@ def visibility(
     *,
     orthographic: bool,
     cull: bool,
-) -> Visibility:
+    middles: bool = False,
+) -> tuple[Visibility, Visibility | None]:
     """Nearest triangle at each sample.
 
     Args:
         positions: [V, 3] camera space, mm.
         triangles: [F, 3], counter-clockwise from outside.
         camera: [4] NDC coefficients, as for ``garfast.ops.rasterize_normals``.
-        size: (H, W) of the sample grid.
+        size: (H, W) of the sample grid, even.
         cull: leave out triangles seen from inside.
+        middles: see also what the middles of blocks of 2x2 samples see, for a fraction of a pass of its own.
+
+    Returns:
+        What the samples see, [H, W], and what the middles see, [H / 2, W / 2], or None.
     """
-    result = Visibility(
+    seen = _unseen(size)
+    coarse = _unseen((size[0] // 2, size[1] // 2)) if middles else None
+    _visibility(positions, triangles, camera, None, seen.depth, seen, coarse, orthographic, cull, True)
+    if coarse is not None:
+        np.floor_divide(seen.bounds, 2, out=coarse.bounds)
+    return seen, coarse
+
+
+def _unseen(size: tuple[int, int]) -> Visibility:
+    return Visibility(
         np.empty(size, np.int32), np.empty((2, *size), np.float32), np.empty(size, np.float32), np.empty(4, np.int64)
     )
-    _visibility(positions, triangles, camera, None, _Buffers(*result), orthographic, cull, True)
-    return result
 
 
 def depth_map(
@@ -126,7 +129,7 @@ def depth_map(
         frame: [3, 4] turns and moves the positions first.
     """
     depth = np.empty((size, size), np.float32) if into is None else into
-    _visibility(positions, triangles, camera, frame, _Buffers(None, None, depth, None), True, cull, into is None)
+    _visibility(positions, triangles, camera, frame, depth, None, None, True, cull, into is None)
     return depth
 
 
@@ -135,25 +138,22 @@ def _visibility(
     triangles: NDArray[np.int32],
     camera: Floats,
     frame: Floats | None,
-    out: _Buffers,
+    depth: Floats,
+    seen: Visibility | None,
+    middles: Visibility | None,
     orthographic: bool,
     cull: bool,
     clear: bool,
 ) -> None:
-    _check(np.float32, positions, camera, *([] if frame is None else [frame]), out.depth)
+    _check(np.float32, positions, camera, *([] if frame is None else [frame]), depth)
     _check(np.int32, triangles)
     kernels().synth_visibility(  # type: ignore[attr-defined]
-        _at(positions),
-        _at(triangles),
-        _at(camera),
-        _at(frame),
-        _at(out.ids),
-        _at(out.barycentrics),
-        _at(out.depth),
-        _at(out.bounds),
+        *map(_at, (positions, triangles, camera, frame)),
+        *map(_at, (None, None, depth, None) if seen is None else seen),
+        *map(_at, (None, None, None) if middles is None else middles[:3]),
         len(positions),
         len(triangles),
-        *out.depth.shape,
+        *depth.shape,
         orthographic,
         cull,
         clear,

@@ -1,11 +1,11 @@
-"""What is known about a picture because it was made: normals, landmarks and what hides them."""
+"""What is known about a picture because it was made: landmarks and what hides them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from garfast.synth.native import Frame, Layer, normals_seen, visibility
+from garfast.synth.native import Frame
 from garfast.synth.shot import Shot
 from garfast.synth.template import HeadTemplate
 
@@ -13,14 +13,6 @@ Floats = NDArray[np.float32]
 
 _HIDDEN = 7.0  # mm; a landmark this far behind what the picture shows is hidden
 _AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
-
-
-def normal_map(layer: Layer, shot: Shot, size: tuple[int, int]) -> tuple[Floats, NDArray[np.uint8]]:
-    """The head's unit normals in camera space [3, H, W], 0 where it does not cover a pixel, and that cover [H, W]."""
-    seen = visibility(
-        layer.positions, layer.triangles, shot.ndc(), size, orthographic=shot.orthographic, cull=layer.cull
-    )
-    return normals_seen(layer, seen)
 
 
 def landmark_points(template: HeadTemplate, vertices: Floats) -> Floats:

@@ -69,6 +69,10 @@ struct SynthVisibilityParams {
   float* depth;              // [H, W] out: -z, +inf where nothing is
   int64_t* bounds;           // [4] out, or null: first and last-plus-one row and column that the mesh may reach; given,
                              // what lies outside is neither written nor cleared
+  // The same for the middles of blocks of 2x2 samples, or null: what a picture of half the resolution sees.
+  int32_t* middle_ids;         // [H / 2, W / 2] out
+  float* middle_barycentrics;  // [2, H / 2, W / 2] out
+  float* middle_depth;         // [H / 2, W / 2] out
   int64_t num_vertices, num_triangles, height, width;
   bool orthographic, cull;
   bool clear;  // start from an empty depth buffer; otherwise keep what is nearer
