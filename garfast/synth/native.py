@@ -44,9 +44,7 @@ def num_attributes() -> int:
     return kernels().synth_attributes  # type: ignore[attr-defined,no-any-return]
 
 
-def blend(
-    mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats
-) -> Floats:
+def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats) -> Floats:
     """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k``; the same bits every time.
 
     Args:
@@ -275,7 +273,14 @@ def normals_seen(layer: Layer, seen: Visibility) -> tuple[Floats, NDArray[np.uin
     size = seen.ids.shape
     out, mask = np.empty((3, *size), np.float32), np.empty(size, np.uint8)
     kernels().synth_normal_map(  # type: ignore[attr-defined]
-        *map(_at, (layer.normals, layer.triangles, seen.ids, seen.barycentrics, seen.bounds, out, mask)), *size
+        _at(layer.normals),
+        _at(layer.triangles),
+        _at(seen.ids),
+        _at(seen.barycentrics),
+        _at(seen.bounds),
+        _at(out),
+        _at(mask),
+        *size,
     )
     return out, mask
 
@@ -307,7 +312,7 @@ def compose(
     size = picture.shape[:2]
     light, coverage = np.empty((*size, 3), np.float32), np.empty(size, np.uint8)
     kernels().synth_compose(  # type: ignore[attr-defined]
-        *map(_at, (picture, behind, linear)), exposure, _at(light), _at(coverage), size[0] * size[1]
+        _at(picture), _at(behind), _at(linear), exposure, _at(light), _at(coverage), size[0] * size[1]
     )
     return light, coverage
 
