@@ -12,7 +12,7 @@ from garfast.synth.colour import from_linear
 from garfast.synth.native import Floats, apply_curve
 from garfast.synth.noise import white_noise
 
-# The transfer curve by table: its power for every level of every picture took longer than drawing the noise.
+# The transfer curve by table: no power for every level of every picture.
 _TRANSFER_LEVELS = 1 << 14
 _TRANSFER = from_linear(np.linspace(0, 1, _TRANSFER_LEVELS + 1))
 Bytes = NDArray[np.uint8]
