@@ -87,7 +87,7 @@ def test_iteration(benchmark: Any, model: MorphableModel, renderer: Renderer, ba
         problem = Problem(model, renderer, target, start, config, str(impl))
         variables = Variables.of(start, config.latent)
         leaves = {name: getattr(variables, name) for name in stage.optimise}
-        descent = Descent(leaves, lambda: problem.losses(variables, stage.weights), stage, batch)
+        descent = Descent(leaves, [lambda: problem.losses(variables, stage.weights)], stage, batch)
         descent.iterate()
         step = captured(descent) if DEVICE == "cuda" else descent.iterate
 

@@ -45,7 +45,13 @@ EXAMPLE_OUTPUT = "fit-output"
 @click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default or best.")
 @click.option("--config", metavar="FILE", help="Settings of the full fit from a TOML file; see --show-config.")
 @click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
-@click.option("--batch", default=1, show_default=True, help="Faces fitted together; more need more memory.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Faces or frames computed together; more need more memory.",
+)
 @click.option("--same-person", is_flag=True, help="All photographs show one person: fit one shape to them together.")
 @click.option("--sequence", is_flag=True, help="The images are the frames of a film, in the order of their names.")
 @click.option("--fps", type=click.FloatRange(0.01), help="Frames a second of a sequence. Default: the film's, else 25.")
@@ -86,8 +92,8 @@ def command(
     lie nearer to those seen in the photograph and the landmarks are met about as well; else the landmark fit stays.
 
     A film (.mp4, .mov, an animated .gif ...), or a folder of frames with --sequence, gets one shape, a smooth pose and
-    expression in every frame, and the film with the mesh over it; frames without a face are bridged and reported. Its
-    frames are fitted by their landmarks.
+    expression in every frame, and the film with the mesh over it; frames without a face are bridged and reported. Each
+    frame's full fit starts from that of the frame before.
 
     Several processes share the photographs: torchrun --nproc-per-node 2 -m garfast fit FOLDER -o OUT.
     """
@@ -120,8 +126,6 @@ def command(
     films = [] if example or sequence else films_among(images)
     if films or sequence:
         check_alone("--sequence" if sequence else "a film", {"--same-person": same_person, "--example": example})
-        if stages not in (None, "landmarks"):
-            raise click.UsageError(f"films are fitted by their landmarks: leave out --stages {stages}.")
         files = frame_files(images) if sequence else None
         if files is not None:
             films = [Path(images[0]) if Path(images[0]).is_dir() else files[0].resolve().parent]
@@ -131,11 +135,18 @@ def command(
                 files,
                 Path(output),
                 lambda: Fitter(
-                    landmarks=landmarks, model=model, device=device, projection=projection, stages="landmarks"
+                    landmarks=landmarks,
+                    model=model,
+                    device=device,
+                    projection=projection,
+                    stages=stages,
+                    weights=weights,
+                    refinement=refinement,
                 ),
                 projection=projection,
                 smoothing=smooth,
                 fps=fps,
+                batch=batch,
                 overwrite=overwrite,
             )
             click.echo(text)
@@ -158,6 +169,7 @@ def command(
                 weights=weights,
                 refinement=refinement,
                 shared_shape=same_person,
+                at_once=batch if same_person else None,
             )
 
         if same_person:

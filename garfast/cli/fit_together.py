@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from garfast.errors import ArgumentError, OutputError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from garfast.fit.pipeline import Fitter
 
 
@@ -25,9 +28,12 @@ def fit_film(
     projection: str,
     smoothing: float,
     fps: float | None,
+    batch: int,
     overwrite: bool,
 ) -> str:
     """Fit the face of a film, or of frames in files; returns what to tell the user.
+
+    With a renderer the fit goes on as `garfast.fit.sequence_refine` does, ``batch`` frames at a time.
 
     Raises:
         GarfastError: one sentence each.
@@ -59,16 +65,47 @@ def fit_film(
             progress=bar.update,
         )
     sequence = fit_sequence(fitter.model, found, size, fps=fps, smoothing=smoothing, projection=projection)
+    if fitter.renderer is not None:
+        from garfast.fit.sequence_refine import refine_sequence
+
+        with closing(_Bars()) as bars:
+            sequence = refine_sequence(
+                fitter.model, sequence, pictures, fitter.renderer, fitter.refinement, batch=batch, progress=bars
+            )
     with tqdm(total=len(sequence), desc="draw", unit="frame", disable=None) as bar:
         save_sequence(sequence, folder, pictures, source=film, sources=frames, overwrite=overwrite, progress=bar.update)
     nme = 100 * float(np.nanmean(sequence.nme))
     lines = [
         f"{film.name}: {len(sequence)} frames, {fps:g} a second, {size[1]} x {size[0]} pixels",
         f"  landmarks  from {sequence.detector}, residual {nme:.2f} % of the face",
-        f"  written    {folder}",
     ]
+    if sequence.refinement is not None:
+        kept = "kept" if sequence.refinement["kept"] else "not kept"
+        lines.append(f"  refinement {kept}: {sequence.refinement['reason']} (means over the frames)")
     lost = described(sequence)
-    return "\n".join([*lines, *([f"  lost       {lost}"] if lost else [])])
+    return "\n".join([*fitter.notes, *lines, f"  written    {folder}", *([f"  lost       {lost}"] if lost else [])])
+
+
+class _Bars:
+    """A bar for each part of a work, one after the other."""
+
+    def __init__(self) -> None:
+        self.what = ""
+        self.bar: tqdm[Any] | None = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None or what != self.what:
+            self.close()
+            unit = "step" if what == "shape" else "frame"
+            self.what, self.bar = what, tqdm(total=total, desc=what, unit=unit, disable=None)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        """Finish the bar that is there."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def frame_files(inputs: tuple[str, ...]) -> list[Path]:

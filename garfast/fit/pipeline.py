@@ -127,18 +127,21 @@ def default_stages(
     renderer: Renderer | None = None,
     refinement: RefineConfig | None = None,
     shared_shape: bool = False,
+    at_once: int | None = None,
 ) -> tuple[Stage, ...]:
     """Landmarks, inversion (with a renderer), refinement (with settings for it as well), geometry, texture.
 
-    With ``shared_shape``, all faces that are fitted together are one person's.
+    With ``shared_shape``, all faces that are fitted together are one person's; ``at_once`` of them at a time go through
+    the renderer's networks, None: all.
     """
     between: tuple[Stage, ...] = ()
     if renderer is not None:
         from garfast.fit.refinement_stages import inversion_stage, refinement_stage
 
-        between = (inversion_stage(renderer),)
+        between = (inversion_stage(renderer, at_once=at_once),)
         if refinement is not None:
-            between = (*between, refinement_stage(renderer, refinement, shared_shape=shared_shape))
+            stage = refinement_stage(renderer, refinement, shared_shape=shared_shape, at_once=at_once)
+            between = (*between, stage)
     first = shared_landmark_stage(projection) if shared_shape else landmark_stage(projection)
     return first, *between, geometry_stage(), texture_stage(texture_size)
 
@@ -157,11 +160,16 @@ class Job:
 class Fitter:
     """Model, networks, device and detector of many fits, loaded once. Arguments and errors are those of `fit`.
 
-    With ``shared_shape``, the faces of one `fit_many` are one person's and get one shape.
+    With ``shared_shape``, the faces of one `fit_many` are one person's and get one shape; ``at_once`` is as in
+    `default_stages`.
 
     Attributes:
         notes: what a user should know about how photographs will be fitted, in sentences.
+        renderer: the networks, and refinement: the settings; None where the stages named do without.
     """
+
+    renderer: Renderer | None = None
+    refinement: RefineConfig | None = None
 
     def __init__(
         self,
@@ -174,6 +182,7 @@ class Fitter:
         weights: str | os.PathLike[str] | None = None,
         refinement: str | RefineConfig = "default",
         shared_shape: bool = False,
+        at_once: int | None = None,
     ) -> None:
         if projection not in ("orthographic", "pinhole"):
             raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', not {projection!r}")
@@ -183,7 +192,14 @@ class Fitter:
         self.landmarks = landmarks
         self.notes: list[str] = []
         if stages is None or isinstance(stages, str):
-            stages = self._named_stages(stages, projection, weights, refinement, shared_shape)
+            self._choose(stages, weights, refinement)
+            stages = default_stages(
+                projection,
+                renderer=self.renderer,
+                refinement=self.refinement,
+                shared_shape=shared_shape,
+                at_once=at_once,
+            )
         self.stages = tuple(stages)
         self._model_on_cpu = loaded.to("cpu")
 
@@ -217,22 +233,15 @@ class Fitter:
             for outcome, job in zip(outcomes, jobs, strict=True)
         ]
 
-    def _named_stages(
-        self,
-        name: str | None,
-        projection: str,
-        weights: str | os.PathLike[str] | None,
-        refinement: str | RefineConfig,
-        shared_shape: bool,
-    ) -> tuple[Stage, ...]:
-        """The stages of 'landmarks', 'inversion' or 'full'; None is full where there are weights, else landmarks."""
+    def _choose(self, name: str | None, weights: str | os.PathLike[str] | None, refinement: str | RefineConfig) -> None:
+        """Networks and settings for 'landmarks', 'inversion' or 'full'; None is full where there are weights."""
         from garfast.fit.refine_config import preset
 
         if name is not None and name not in STAGES:
             raise ArgumentError(f"stages must be one of {', '.join(STAGES)}, not {name!r}")
         settings = preset(refinement) if isinstance(refinement, str) else refinement
         if name == "landmarks":
-            return default_stages(projection, shared_shape=shared_shape)
+            return
         if weights is None and not shipped_present():
             missing = (
                 "there are no renderer weights in this installation: train some (see `garfast train --help`) and "
@@ -241,16 +250,11 @@ class Fitter:
             if name is not None:
                 raise WeightsFileError(f"--stages {name} needs a renderer, but {missing}")
             self.notes.append(f"Fitting landmarks only: {missing}.")
-            return default_stages(projection, shared_shape=shared_shape)
+            return
         from garfast.networks.renderer import load_renderer
 
-        renderer = load_renderer(weights, device=self.device)
-        return default_stages(
-            projection,
-            renderer=renderer,
-            refinement=None if name == "inversion" else settings,
-            shared_shape=shared_shape,
-        )
+        self.renderer = load_renderer(weights, device=self.device)
+        self.refinement = None if name == "inversion" else settings
 
     def _result(self, state: FitState, source: Path | None, index: int, count: int) -> FitResult:
         model = self._model_on_cpu

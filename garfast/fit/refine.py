@@ -9,15 +9,16 @@ and how long, is said by the stages of a `RefineConfig`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from garfast.errors import ArgumentError
-from garfast.fit.refine_config import RefineConfig, RefineStage
+from garfast.fit.refine_config import GEOMETRY, RefineConfig, RefineStage
 from garfast.fit.refine_descent import Descent, captured
 from garfast.fit.refine_losses import NUM_LANDMARKS, renormalise
 from garfast.fit.refine_problem import Problem, Variables, frozen, noise_maps, state_of
@@ -43,6 +44,7 @@ def refine(
     *,
     shared_shape: bool = False,
     extra: ExtraLoss | None = None,
+    at_once: int | None = None,
     capture: bool | None = None,
     impl: str = "auto",
     progress: Callable[[str, int, int], None] | None = None,
@@ -59,6 +61,8 @@ def refine(
         shared_shape: one identity for all B faces, the mean of the start's where that has several. Its prior counts
             once, not B times.
         extra: another loss, added to every stage that moves geometry.
+        at_once: faces whose losses and gradients are computed together, which bounds the memory; None: all. The
+            gradients are those of all faces whatever the number.
         capture: whether to run each stage as a CUDA graph; None: on a GPU, yes.
         impl: implementation of the rasteriser.
         progress: called with the stage's name, the iteration and the number of iterations.
@@ -71,58 +75,69 @@ def refine(
         WeightsFileError: the renderer cannot be fitted (see `check_renderer`).
     """
     _check(renderer, target, start, shared_shape)
+    if at_once is not None and at_once < 1:
+        raise ArgumentError(f"refine: at least one face is computed at once, not {at_once}")
     if shared_shape and len(start.shape) > 1:
         start = _with_one_shape(start)
     outcomes = []
     diverged = torch.zeros(start.batch, dtype=torch.bool, device=model.device)
     with frozen(renderer):
-        problem = Problem(model, renderer, target, start, config, impl)
+        problems = []
+        for first in range(0, start.batch, at_once or max(start.batch, 1)):
+            last = min(first + (at_once or start.batch), start.batch)
+            rows = torch.arange(first, last, device=model.device)
+            part = (target, start) if last - first == start.batch else (target.rows(rows), start.rows(rows))
+            problems.append((first, last, Problem(model, renderer, *part, config, impl)))
         variables = Variables.of(start, config.latent)
         for stage in config.stages:
-            outcome, failed = _run(problem, variables, stage, extra, capture, progress)
+            outcome, failed = _run(problems, start, variables, stage, extra, capture, progress)
             diverged |= failed
             outcomes.append(outcome)
         return RefineOutcome(state_of(start, variables, config, renderer), tuple(outcomes), diverged)
 
 
 def _run(
-    problem: Problem,
+    problems: Sequence[tuple[int, int, Problem]],
+    start: RefineState,
     variables: Variables,
     stage: RefineStage,
     extra: ExtraLoss | None,
     capture: bool | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[StageOutcome, Tensor]:
-    """One stage; changes the variables in place."""
+    """One stage of the faces that the problems' first and last numbers say; changes the variables in place."""
     began = time.perf_counter()
-    faces = problem.start.batch
-    appearance = problem.renderer is not None
+    faces, model = start.batch, problems[0][2].model
+    appearance = problems[0][2].renderer is not None
     groups = [name for name in stage.optimise if appearance or name not in ("latent", "noise")]
     leaves = {name: getattr(variables, name) for name in groups}
     shared = len(variables.shape) < faces
 
-    def losses() -> dict[str, Tensor]:
-        values = problem.losses(variables, stage.weights)
+    def losses(first: int, last: int, problem: Problem) -> dict[str, Tensor]:
+        own = variables if last - first == faces else variables.rows(first, last)
+        values = problem.losses(own, stage.weights)
         if shared and "prior" in values:
-            values["prior"] = _shared_prior(variables, values["prior"])
-        if extra is not None and {"shape", "exp", "pose", "camera"} & set(groups):
-            values["extra"] = extra(variables).expand(faces)
+            values["prior"] = _shared_prior(own, faces)
         return values
+
+    parts: list[Callable[[], dict[str, Tensor]]] = [partial(losses, *problem) for problem in problems]
+    if extra is not None and set(GEOMETRY) & set(groups):
+        parts.append(lambda: {"extra": extra(variables).expand(faces)})
 
     @torch.no_grad()
     def bounds() -> None:
         if "exp" in leaves:
-            lower, upper = problem.model.exp_bounds.unbind(1)
+            lower, upper = model.exp_bounds.unbind(1)
             variables.exp.copy_(torch.minimum(torch.maximum(variables.exp, lower), upper))
         if "noise" in leaves:
-            maps = [renormalise(noise).flatten(1) for noise in noise_maps(problem.start, variables)]
+            maps = [renormalise(noise).flatten(1) for noise in noise_maps(start, variables)]
             variables.noise.copy_(torch.cat(maps, 1))
 
-    descent = Descent(leaves, losses, stage, faces, bounds) if leaves else None
+    descent = Descent(leaves, parts, stage, faces, bounds) if leaves else None
     if descent is None or stage.steps == 0:
         none = torch.zeros(faces, dtype=torch.int64, device=variables.exp.device)
         return StageOutcome(stage.name, none, time.perf_counter() - began), none.bool()
-    if not _computes(problem, stage):
+    if not _computes(problems[0][2], stage):
         return StageOutcome(stage.name, descent.steps, time.perf_counter() - began), descent.diverged
     first: dict[str, Tensor] = {}
     step: Callable[[], None] = descent.iterate
@@ -153,10 +168,10 @@ def _computes(problem: Problem, stage: RefineStage) -> bool:
     )
 
 
-def _shared_prior(variables: Variables, prior: Tensor) -> Tensor:
-    """The prior of a shared shape: each face bears its part of it."""
+def _shared_prior(variables: Variables, faces: int) -> Tensor:
+    """The prior of a shape that so many faces share: each bears its part of it."""
     shape, exp = variables.shape, variables.exp
-    return (shape.square().sum() / len(prior) + exp.square().sum(1)) / NUM_LANDMARKS
+    return (shape.square().sum() / faces + exp.square().sum(1)) / NUM_LANDMARKS
 
 
 def _with_one_shape(start: RefineState) -> RefineState:

@@ -147,6 +147,7 @@ class RefineConfig:
         max_growth: the mean landmark residual may grow by this fraction of itself...
         max_growth_nme: ...and by this fraction of the face's size on top of it.
         min_gain: the held-out disagreement of the normals must fall by this fraction.
+        warm: part of each stage's steps that a film's frame takes, as it starts from the refined frame before.
     """
 
     stages: tuple[RefineStage, ...] = ()
@@ -163,6 +164,7 @@ class RefineConfig:
     max_growth: float = 0.1
     max_growth_nme: float = 0.002
     min_gain: float = 0.02
+    warm: float = 0.4
 
     def __post_init__(self) -> None:
         if self.latent not in LATENTS:
@@ -170,7 +172,7 @@ class RefineConfig:
         if self.colour_order not in (-1, 0, 1, 2):
             raise ArgumentError(f"colour_order must be -1, 0, 1 or 2, not {self.colour_order}")
         _not_negative(self, ["colour_ridge", "occlusion", "erode", "normal_tilt"])
-        _not_negative(self, ["max_growth", "max_growth_nme", "min_gain"])
+        _not_negative(self, ["max_growth", "max_growth_nme", "min_gain", "warm"])
         if not 0 <= self.colour_strength <= 1:
             raise ArgumentError(f"colour_strength is a part of the correction, from 0 to 1, not {self.colour_strength}")
         for name in ("landmark_noise", "normal_cutoff"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,7 +24,8 @@ class Descent:
 
     Args:
         leaves: by name; each is changed in place.
-        losses: gives the losses [B] by name for the leaves' present values.
+        losses: give the losses by name for the leaves' present values, each for some of the faces, in order: together
+            [B] of each name. One after the other is computed and differentiated, so that memory holds one at a time.
         stage: rates, weights and schedule.
         faces: B.
         after: called after each change, without gradients, for what must hold (bounds, normalisation).
@@ -39,12 +40,12 @@ class Descent:
     def __init__(
         self,
         leaves: Mapping[str, Tensor],
-        losses: Callable[[], dict[str, Tensor]],
+        losses: Sequence[Callable[[], dict[str, Tensor]]],
         stage: RefineStage,
         faces: int,
         after: Callable[[], None] = lambda: None,
     ) -> None:
-        self.leaves, self.losses, self.stage, self.after = dict(leaves), losses, stage, after
+        self.leaves, self.losses, self.stage, self.after = dict(leaves), tuple(losses), stage, after
         like = next(iter(self.leaves.values()))
         self.active = torch.ones(faces, dtype=torch.bool, device=like.device)
         self.diverged = torch.zeros_like(self.active)
@@ -60,27 +61,36 @@ class Descent:
         """One iteration."""
         for leaf in self.leaves.values():
             leaf.requires_grad_(True)
-        losses = self.losses()
-        weights = self.stage.weights
-        total = torch.stack([getattr(weights, name, 1.0) * loss for name, loss in losses.items()]).sum(0)
-        gradients = torch.autograd.grad(total.sum(), list(self.leaves.values()), allow_unused=True)
+        parts: list[dict[str, Tensor]] = []
+        found: dict[str, Tensor] = {}
+        for part in self.losses:
+            losses = part()
+            total = self._total(losses)
+            if total.requires_grad:
+                gradients = torch.autograd.grad(total.sum(), list(self.leaves.values()), allow_unused=True)
+                for name, gradient in zip(self.leaves, gradients, strict=True):
+                    if gradient is not None:
+                        found[name] = found[name] + gradient if name in found else gradient
+            parts.append({name: loss.detach() for name, loss in losses.items()})
         for leaf in self.leaves.values():
             leaf.requires_grad_(False)
+        names = dict.fromkeys(name for losses in parts for name in losses)
+        losses = {name: torch.cat([losses[name] for losses in parts if name in losses]) for name in names}
         with torch.no_grad():
             self._record(losses)
-            found = {
-                name: gradient for name, gradient in zip(self.leaves, gradients, strict=True) if gradient is not None
-            }
-            self._judge(total.detach(), found)
+            self._judge(self._total(losses), found)
             self._update(found)
             self.after()
+
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        return torch.stack([getattr(self.stage.weights, name, 1.0) * loss for name, loss in losses.items()]).sum(0)
 
     def _record(self, losses: dict[str, Tensor]) -> None:
         for name, loss in losses.items():
             if name in self.values:
-                self.values[name].copy_(loss.detach())
+                self.values[name].copy_(loss)
             else:
-                self.values[name] = loss.detach().clone()
+                self.values[name] = loss.clone()
 
     def _judge(self, total: Tensor, gradients: dict[str, Tensor]) -> None:
         """Bring ``active`` and ``diverged`` up to date."""

@@ -67,7 +67,6 @@ class Judgement:
         }
 
 
-@torch.no_grad()
 def judge(
     model: MorphableModel,
     renderer: Renderer | None,
@@ -80,17 +79,35 @@ def judge(
     impl: str = "auto",
 ) -> Judgement:
     """Compare B faces before and after a refinement; see above for the rule."""
+    first, last, finite = measures(model, renderer, target, before, after, config, impl=impl)
+    return verdict(first, last, finite if diverged is None else finite & ~diverged, config)
+
+
+@torch.no_grad()
+def measures(
+    model: MorphableModel,
+    renderer: Renderer | None,
+    target: RefineTarget,
+    before: RefineState,
+    after: RefineState,
+    config: RefineConfig,
+    *,
+    impl: str = "auto",
+) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+    """What is measured of B faces before and after, as in `Judgement`, and [B] whether all their numbers are finite."""
     # The refined appearance on both meshes: what is compared is the geometry.
     old = replace(before, w=after.w, z=after.z, noise=after.noise)
-    measures = [_measures(Problem(model, renderer, target, state, config, impl), state) for state in (old, after)]
-    first, last = measures
+    first, last = (_measures(Problem(model, renderer, target, state, config, impl), state) for state in (old, after))
     finite = torch.ones(after.batch, dtype=torch.bool, device=model.device)
     for tensor in (after.exp, after.shape.expand(after.batch, -1), after.pose.rotation, after.camera.ndc()):
         finite &= tensor.isfinite().all(1)
     for value in last.values():
         finite &= value.isfinite()
-    if diverged is not None:
-        finite &= ~diverged
+    return first, last, finite
+
+
+def verdict(first: dict[str, Tensor], last: dict[str, Tensor], finite: Tensor, config: RefineConfig) -> Judgement:
+    """The rule above, for measures [B] before and after."""
     allowed = (1 + config.max_growth) * first["landmarks"] + config.max_growth_nme
     landmarks = last["landmarks"] <= allowed
     decider = next((name for name in ("normals", "photometric") if name in last), None)
@@ -107,7 +124,7 @@ def judge(
             float(allowed[face]),
             config.min_gain,
         )
-        for face in range(after.batch)
+        for face in range(len(finite))
     )
     return Judgement(finite & landmarks & nearer, first, last, reasons)
 

@@ -70,6 +70,11 @@ class Variables:
         values = (state.shape.clone(), exp.clone(), exp.new_zeros(batch, 3), exp.new_zeros(batch, 3), code, noise)
         return cls(*(value.detach().contiguous() for value in values))
 
+    def rows(self, first: int, last: int) -> Variables:
+        """Views of the faces ``first`` up to ``last``; a shared shape stays shared."""
+        values = vars(self).items()
+        return Variables(**{n: v if n == "shape" and len(v) < len(self.exp) else v[first:last] for n, v in values})
+
 
 def geometry_of(start: RefineState, variables: Variables) -> tuple[Pose, Camera]:
     """Pose and camera after the changes. Under perspective the face moves, and the camera stays as it is."""

@@ -17,7 +17,14 @@ from garfast.fit.refine import refine
 from garfast.fit.refine_config import RefineConfig
 from garfast.fit.refine_judge import judge
 from garfast.fit.refine_problem import Problem, Variables, check_renderer
-from garfast.fit.refine_state import RefineState, RefineTarget, stack_states, stack_targets, where_geometry
+from garfast.fit.refine_state import (
+    RefineOutcome,
+    RefineState,
+    RefineTarget,
+    stack_states,
+    stack_targets,
+    where_geometry,
+)
 from garfast.fit.stages import FitState, Stage, known
 from garfast.landmarks.alignment import Alignment
 from garfast.morphable import Camera
@@ -50,8 +57,12 @@ class AlignedFace:
     refinement: dict[str, Any] | None = None
 
 
-def inversion_stage(renderer: Renderer) -> Stage:
+def inversion_stage(renderer: Renderer, *, at_once: int | None = None) -> Stage:
     """Align the photograph, estimate its normals, and find z and noise with the inverting network V.
+
+    Args:
+        renderer: networks, on the faces' device.
+        at_once: photographs that go through the networks together; None: all that come together.
 
     Raises:
         WeightsFileError: the renderer cannot be fitted.
@@ -61,6 +72,11 @@ def inversion_stage(renderer: Renderer) -> Stage:
     name = fingerprint(renderer.generator)
 
     def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
+        for first in range(0, len(states), at_once or len(states)):
+            some(states[first : first + (at_once or len(states))])
+        return [{} for _ in states]
+
+    def some(states: Sequence[FitState]) -> None:
         faces, pictures, targets = [], [], []
         for state in states:
             found = np.asarray(state.detection.landmarks)
@@ -81,13 +97,17 @@ def inversion_stage(renderer: Renderer) -> Stage:
             target = estimates.rows(torch.tensor([row], device=images.device))
             render, normals = _draw(renderer, state, target, start)
             state.aligned = AlignedFace(alignment, target, start, render, render, normals, name)
-        return [{} for _ in states]
 
     return Stage("inversion", batched=run)
 
 
 def refinement_stage(
-    renderer: Renderer, config: RefineConfig, *, capture: bool | None = None, shared_shape: bool = False
+    renderer: Renderer,
+    config: RefineConfig,
+    *,
+    capture: bool | None = None,
+    shared_shape: bool = False,
+    at_once: int | None = None,
 ) -> Stage:
     """Equation 10; shape, expression, pose and camera change only where the judgement is that they should.
 
@@ -96,6 +116,7 @@ def refinement_stage(
         config: settings.
         capture: see `garfast.fit.refine.refine`.
         shared_shape: one identity for all faces that come together; it is kept for all of them or for none.
+        at_once: see `garfast.fit.refine.refine`.
     """
 
     def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
@@ -104,9 +125,11 @@ def refinement_stage(
         start = stack_states([face.state for face in faces])
         target = stack_targets([face.target for face in faces])
         try:
-            outcome = refine(model, renderer, target, start, config, shared_shape=shared_shape, capture=capture)
+            outcome = refine(
+                model, renderer, target, start, config, shared_shape=shared_shape, at_once=at_once, capture=capture
+            )
         except (torch.OutOfMemoryError, MemoryError) as error:
-            raise out_of_memory(len(states)) from error
+            raise out_of_memory(min(at_once or len(states), len(states))) from error
         verdict = judge(model, renderer, target, start, outcome.state, config, diverged=outcome.diverged)
         verdict = verdict.all_or_none() if shared_shape else verdict
         final = where_geometry(verdict.kept, outcome.state, start)
@@ -122,23 +145,23 @@ def refinement_stage(
                 state.pose, state.camera = unaligned(alone, face.alignment, (height, width))
             face.state, face.refinement = alone, verdict.row(row)
             face.last_render, face.normals = _draw(renderer, state, face.target, alone)
-            losses.append(
-                {
-                    "kept": kept,
-                    **{
-                        stage.name: {
-                            "steps": int(stage.steps[row]),
-                            "seconds": round(stage.seconds / len(states), 4),
-                            "first": {name: round(float(value[row]), 6) for name, value in stage.first.items()},
-                            "last": {name: round(float(value[row]), 6) for name, value in stage.last.items()},
-                        }
-                        for stage in outcome.stages
-                    },
-                }
-            )
+            losses.append({"kept": kept, **stage_losses(outcome, row)})
         return losses
 
     return Stage("refinement", batched=run)
+
+
+def stage_losses(outcome: RefineOutcome, row: int) -> dict[str, Any]:
+    """What each stage of a refinement did with one of its faces, as plain values."""
+    return {
+        stage.name: {
+            "steps": int(stage.steps[row]),
+            "seconds": round(stage.seconds / len(stage.steps), 4),
+            "first": {name: round(float(value[row]), 6) for name, value in stage.first.items()},
+            "last": {name: round(float(value[row]), 6) for name, value in stage.last.items()},
+        }
+        for stage in outcome.stages
+    }
 
 
 def out_of_memory(faces: int) -> GarfastError:

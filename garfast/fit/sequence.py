@@ -2,24 +2,29 @@
 
 Landmarks are found in each frame and followed from the frame before. The shape comes from a choice of frames together
 (`garfast.fit.shared_shape`); with it, each frame gets pose, camera and expression, which are then smoothed in time
-(`garfast.fit.smoothing`).
+(`garfast.fit.smoothing`). `garfast.fit.sequence_refine` goes on from there with a renderer.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from garfast.errors import ArgumentError, NoFaceError
-from garfast.fit.landmark_config import LandmarkFitConfig
 from garfast.fit.landmarks_fit import LandmarkFit
+from garfast.fit.latent import Latent
+from garfast.fit.result import StageRecord
 from garfast.fit.saved_face import Face
 from garfast.fit.shared_shape import fit_landmarks_shared
 from garfast.fit.smoothing import penalty, smoothed, smoothed_rotations
+from garfast.fit.stages import landmark_config, landmark_losses
 from garfast.landmarks import Detection
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, PinholeCamera, Pose
 from garfast.morphable.rotation import matrix_to_axis_angle
@@ -30,6 +35,33 @@ SHAPE_FRAMES = 16
 _REACH = 0.6
 # After this many lost frames the face may come back anywhere.
 _FORGET = 10
+
+
+class Motion(NamedTuple):
+    """What changes from frame to frame; arrays over T frames as in `FittedSequence`."""
+
+    exp: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    camera: Camera
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the landmark fit says of a film's frames, for what comes after it; T frames, anything where lost.
+
+    Attributes:
+        trust: [T] weight of each frame in the smoothing; 0 where lost.
+        weights: [T,68] of the landmarks; noise: [T] error expected of a coordinate, photo pixels.
+        contour_vertices: [T,17] int64, the vertices that the jaw's landmarks mean.
+        shape_frames: the frames that the shape comes from, from 0; none where it was known.
+    """
+
+    trust: np.ndarray
+    weights: np.ndarray
+    noise: np.ndarray
+    contour_vertices: np.ndarray
+    shape_frames: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +80,12 @@ class FittedSequence:
         nme: [T] mean landmark residual over the face's size before smoothing; NaN where lost.
         detector: where the landmarks come from.
         smoothing: seconds.
+        evidence: what the landmark fit says of each frame.
+        records: for each frame, the stages that ran; none where lost.
+        latents: for each frame, style and noise (the noise as float16); None where lost. Empty without a renderer.
+        renderer: its fingerprint; None without one.
+        refinement: 'kept', 'reason', 'before' and 'after' (means over the frames), and 'nearer' (part of the frames
+            that gained by themselves); None where there was no refinement.
     """
 
     model: MorphableModel
@@ -62,6 +100,11 @@ class FittedSequence:
     nme: np.ndarray
     detector: str
     smoothing: float
+    evidence: Evidence
+    records: tuple[tuple[StageRecord, ...], ...]
+    latents: tuple[Latent | None, ...] = ()
+    renderer: str | None = None
+    refinement: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.exp)
@@ -134,7 +177,7 @@ def fit_sequence(
     fps: float,
     smoothing: float = 0.04,
     projection: str = "orthographic",
-    shape: torch.Tensor | None = None,
+    shape: Tensor | None = None,
 ) -> FittedSequence:
     """Fit a film.
 
@@ -158,12 +201,12 @@ def fit_sequence(
     faces = [detection for detection in detections if detection is not None]
     landmarks = torch.from_numpy(np.stack([np.asarray(face.landmarks, np.float32) for face in faces]))
     scores = torch.from_numpy(np.stack([np.asarray(face.landmarks_score, np.float32) for face in faces]))
-    config = LandmarkFitConfig(contour=faces[0].contour)
+    config = landmark_config(faces[0])
     if projection == "pinhole":
         # One lens for all frames: what a single frame says about its focal length would make the face breathe.
         config = replace(config, focal_spread=0.0)
 
-    def fit(rows: list[int], shape: torch.Tensor | None) -> list[LandmarkFit]:
+    def fit(rows: list[int], shape: Tensor | None) -> list[LandmarkFit]:
         return fit_landmarks_shared(
             model,
             landmarks[rows],
@@ -174,40 +217,89 @@ def fit_sequence(
             shape=shape,
         )
 
+    began = time.perf_counter()
+    representative = _representative(faces) if shape is None else []
     if shape is None:
-        shape = fit(_representative(faces), None)[0].shape
+        shape = fit(representative, None)[0].shape
     fits = fit(list(range(len(faces))), shape)
+    seconds = round((time.perf_counter() - began) / len(faces), 4)
     total = len(detections)
 
-    def series(rows: list[np.ndarray]) -> np.ndarray:
-        values = np.full((total, *rows[0].shape), np.nan)
-        values[seen] = np.stack(rows)
-        return values
+    def series(rows: Sequence[Tensor]) -> np.ndarray:
+        return over_frames(rows, seen, total)
 
-    nme = series([_array(fit.nme[0]) for fit in fits])
+    nme = series([fit.nme[0] for fit in fits])
     # A frame whose landmarks hardly fit a face says less.
-    weights = np.zeros(total)
-    weights[seen] = 1 / (1 + (nme[seen] / (2 * np.nanmedian(nme) + 1e-9)) ** 4)
-    converged = series([_array(fit.converged[0].float()) for fit in fits])
-    weights[converged == 0] *= 0.05
-    rotation = smoothed_rotations(series([_array(fit.pose.matrix()[0]) for fit in fits]), weights, strength)
-    exp = smoothed(series([_array(fit.exp[0]) for fit in fits]), weights, strength)
-    lower, upper = (bound.numpy() for bound in model.exp_bounds.cpu().unbind(1))
-    place = smoothed(series([_place(fit) for fit in fits]), weights, strength)
-    camera, translation = _cameras(fits[0].camera, place)
+    trust = np.zeros(total)
+    trust[seen] = 1 / (1 + (nme[seen] / (2 * np.nanmedian(nme) + 1e-9)) ** 4)
+    trust[series([fit.converged[0].float() for fit in fits]) == 0] *= 0.05
+    motion = smoothed_motion(model, [(fit.exp, fit.pose, fit.camera) for fit in fits], seen, trust, strength)
+    records: list[tuple[StageRecord, ...]] = [()] * total
+    contours = np.zeros((total, fits[0].contour_vertices.shape[1]), np.int64)
+    for number, one in zip(seen, fits, strict=True):
+        records[number] = (StageRecord("landmarks", seconds, landmark_losses(one)),)
+        contours[number] = one.contour_vertices[0].cpu().numpy()
     return FittedSequence(
         model=model.to("cpu"),
         fps=fps,
         shape=_array(shape[0]),
-        exp=np.clip(exp, lower, upper).astype(np.float32),
-        rotation=matrix_to_axis_angle(torch.from_numpy(rotation)).float().numpy(),
-        translation=translation,
-        camera=camera,
-        landmarks=series([np.asarray(face.landmarks, np.float32) for face in faces]).astype(np.float32),
+        **motion._asdict(),
+        landmarks=series([torch.from_numpy(np.asarray(face.landmarks, np.float32)) for face in faces]).astype(
+            np.float32
+        ),
         lost=np.array([detection is None for detection in detections]),
         nme=nme.astype(np.float32),
         detector=faces[0].source,
         smoothing=smoothing,
+        evidence=Evidence(
+            trust,
+            series([fit.weights[0] for fit in fits]).astype(np.float32),
+            series([fit.noise[0] for fit in fits]).astype(np.float32),
+            contours,
+            tuple(seen[row] for row in representative),
+        ),
+        records=tuple(records),
+    )
+
+
+def over_frames(values: Sequence[Tensor], frames: Sequence[int], total: int) -> np.ndarray:
+    """Values of some frames as an array [total, ...] float64, NaN elsewhere."""
+    series = np.full((total, *values[0].shape), np.nan)
+    series[list(frames)] = np.stack([_array(value) for value in values])
+    return series
+
+
+def smoothed_motion(
+    model: MorphableModel,
+    faces: Sequence[tuple[Tensor, Pose, Camera]],
+    frames: Sequence[int],
+    trust: np.ndarray,
+    strength: float,
+) -> Motion:
+    """Expression, pose and camera of some frames, smoothed in time and bridged.
+
+    Args:
+        model: whose expressions have bounds.
+        faces: expression [1,E], pose and camera in the photograph, batches of 1.
+        frames: their numbers.
+        trust: [T] weights of all frames, 0 where there is no face.
+        strength: of the smoothing (`garfast.fit.smoothing.penalty`).
+    """
+    total = len(trust)
+
+    def series(rows: Sequence[Tensor]) -> np.ndarray:
+        return over_frames(rows, frames, total)
+
+    rotation = smoothed_rotations(series([pose.matrix()[0] for _, pose, _ in faces]), trust, strength)
+    exp = smoothed(series([exp[0] for exp, _, _ in faces]), trust, strength)
+    lower, upper = (bound.numpy() for bound in model.exp_bounds.cpu().unbind(1))
+    place = smoothed(series([_place(pose, camera) for _, pose, camera in faces]), trust, strength)
+    camera, translation = _cameras(faces[0][2], place)
+    return Motion(
+        np.clip(exp, lower, upper).astype(np.float32),
+        matrix_to_axis_angle(torch.from_numpy(rotation)).float().numpy(),
+        translation,
+        camera,
     )
 
 
@@ -229,12 +321,11 @@ def _representative(faces: list[Detection]) -> list[int]:
     return [int(a + sure[a:b].argmax()) for a, b in itertools.pairwise(edges)]
 
 
-def _place(fit: LandmarkFit) -> np.ndarray:
+def _place(pose: Pose, camera: Camera) -> Tensor:
     """What says where the face is: logarithm of the scale and offset, or translation."""
-    camera = fit.camera
     if isinstance(camera, OrthographicCamera):
-        return np.concatenate([[float(camera.scale[0].log())], _array(camera.offset[0])])
-    return _array(fit.pose.translation[0])
+        return torch.cat([camera.scale.log(), camera.offset[0]])
+    return pose.translation[0]
 
 
 def _cameras(like: Camera, place: np.ndarray) -> tuple[Camera, np.ndarray]:
@@ -253,7 +344,7 @@ def _camera_row(camera: Camera, row: slice) -> Camera:
     return replace(camera, focal=camera.focal[row], centre=camera.centre[row])
 
 
-def _array(tensor: torch.Tensor) -> np.ndarray:
+def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float32).numpy()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from garfast.fit.latent import save_latent
 from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
 from garfast.fit.texture import sample_texture, unwrap
@@ -22,6 +23,7 @@ from garfast.io.video import write_animation
 from garfast.ops import vertex_normals
 
 SEQUENCE_FILE = "sequence.json"
+LATENTS = "latents"
 FORMAT, SCHEMA = "garfast-sequence", 1
 
 # Longest side of the overlay, and of its texture.
@@ -44,7 +46,8 @@ def save_sequence(
 
     ``sequence.json`` (facts), ``sequence.npz`` (arrays over frames), ``params/000001.json`` ... (each frame as
     `garfast.io.parameters` reads it), ``mesh.glb`` (the neutral face, textured from the frame that shows it best) and
-    ``overlay.mp4``, or ``overlay.gif`` where nothing here writes MP4.
+    ``overlay.mp4``, or ``overlay.gif`` where nothing here writes MP4. With a renderer also
+    ``latents/000001.safetensors`` ... (style and noise of each frame that shows the face, `garfast.fit.latent`).
 
     Args:
         frames: gives the film's frames once more, uint8 [H,W,3].
@@ -74,6 +77,9 @@ def save_sequence(
         for number in range(len(sequence)):
             name = source if sources is None else sources[number]
             save_parameters(staging / "params" / f"{number + 1:06d}.json", frame_parameters(sequence, number, name))
+        for number, latent in enumerate(sequence.latents):
+            if latent is not None:
+                save_latent(staging / LATENTS / f"{number + 1:06d}.safetensors", latent)
         save_json(staging / SEQUENCE_FILE, _facts(sequence, source, best))
         with atomic_path(staging / "sequence.npz") as temporary:
             np.savez(temporary, **_arrays(sequence))
@@ -146,6 +152,7 @@ def frame_parameters(sequence: FittedSequence, number: int, source: Path) -> Fit
             "opengl": face.camera.opengl_matrix(face.pose)[0],
             "intrinsics": face.camera.intrinsics()[0],
             "detector": {"source": sequence.detector},
+            "stages": [{"name": s.name, "seconds": s.seconds, "losses": s.losses} for s in sequence.records[number]],
         },
     )
 
@@ -187,6 +194,10 @@ def _facts(sequence: FittedSequence, source: Path, best: int) -> dict[str, Any]:
         "smoothing_seconds": sequence.smoothing,
         "lost_frames": [number + 1 for number in np.flatnonzero(sequence.lost).tolist()],
         "mean_nme": float(np.nanmean(sequence.nme)),
+        "stages": list(dict.fromkeys(record.name for records in sequence.records for record in records)),
+        "renderer": None
+        if sequence.renderer is None
+        else {"weights": sequence.renderer, "refinement": sequence.refinement},
         "texture_frame": best + 1,
         "shape": sequence.shape,
     }

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from garfast.errors import ArgumentError, GarfastError
+from garfast.fit.landmark_config import DETECTOR_NOISE, LandmarkFitConfig
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, rasterize_crop
 from garfast.fit.result import StageRecord
@@ -20,6 +21,7 @@ from garfast.landmarks import Detection
 from garfast.morphable import Camera, MorphableModel, Pose
 
 if TYPE_CHECKING:
+    from garfast.fit.landmarks_fit import LandmarkFit
     from garfast.fit.refinement_stages import AlignedFace
 
 _DETECTORS = ("embedded", "face-alignment")
@@ -149,36 +151,31 @@ def run_many(states: Sequence[FitState], stages: Sequence[Stage]) -> list[FitSta
     return outcomes
 
 
+def landmark_config(detection: Detection) -> LandmarkFitConfig:
+    """Settings of the landmark fit for landmarks from where the detection has them."""
+    config = LandmarkFitConfig(contour=detection.contour)
+    return replace(config, noise_min=DETECTOR_NOISE) if detection.source in _DETECTORS else config
+
+
 def landmark_stage(projection: str = "orthographic") -> Stage:
     """Shape, expression, pose and camera from 68 landmarks (equation 12)."""
 
     def run(state: FitState) -> dict[str, Any]:
-        from garfast.fit.landmark_config import DETECTOR_NOISE, LandmarkFitConfig
         from garfast.fit.landmarks_fit import fit_landmarks
 
         device = state.model.device
         landmarks = torch.as_tensor(np.asarray(state.detection.landmarks), dtype=torch.float32, device=device)
         scores = torch.as_tensor(np.asarray(state.detection.landmarks_score), dtype=torch.float32, device=device)
         height, width = state.image.shape[:2]
-        config = LandmarkFitConfig(contour=state.detection.contour)
-        if state.detection.source in _DETECTORS:
-            config = replace(config, noise_min=DETECTOR_NOISE)
         fitted = fit_landmarks(
             state.model,
             landmarks[None],
             (height, width),
             weights=scores[None],
             projection=projection,
-            config=config,
+            config=landmark_config(state.detection),
         )
-        state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
-        state.landmark_weights, state.landmark_noise = fitted.weights, fitted.noise
-        state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
-        return {
-            "residual": float(fitted.residuals[0].nanmean()),
-            "nme": float(fitted.nme[0]),
-            "iterations": int(torch.as_tensor(fitted.iterations).reshape(-1)[0]),
-        }
+        return _landmarks_fitted(state, fitted)
 
     return Stage("landmarks", run)
 
@@ -187,7 +184,6 @@ def shared_landmark_stage(projection: str = "orthographic") -> Stage:
     """The same for several pictures of one person, which get one shape."""
 
     def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
-        from garfast.fit.landmark_config import LandmarkFitConfig
         from garfast.fit.shared_shape import fit_landmarks_shared
 
         fits = fit_landmarks_shared(
@@ -196,22 +192,28 @@ def shared_landmark_stage(projection: str = "orthographic") -> Stage:
             [(state.image.shape[0], state.image.shape[1]) for state in states],
             weights=torch.stack([torch.as_tensor(np.asarray(state.detection.landmarks_score)) for state in states]),
             projection=projection,
-            config=LandmarkFitConfig(contour=states[0].detection.contour),
+            config=landmark_config(states[0].detection),
         )
-        losses = []
-        for state, fitted in zip(states, fits, strict=True):
-            state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
-            state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
-            losses.append(
-                {
-                    "residual": float(fitted.residuals[0].nanmean()),
-                    "nme": float(fitted.nme[0]),
-                    "iterations": int(fitted.iterations[0]),
-                }
-            )
-        return losses
+        return [_landmarks_fitted(state, fitted) for state, fitted in zip(states, fits, strict=True)]
 
     return Stage("landmarks", batched=run)
+
+
+def _landmarks_fitted(state: FitState, fitted: LandmarkFit) -> dict[str, Any]:
+    """Take over what the landmarks say of one face; returns the stage's losses."""
+    state.shape, state.exp, state.pose, state.camera = fitted.shape, fitted.exp, fitted.pose, fitted.camera
+    state.landmark_weights, state.landmark_noise = fitted.weights, fitted.noise
+    state.contour_vertices, state.converged = fitted.contour_vertices, bool(fitted.converged[0])
+    return landmark_losses(fitted)
+
+
+def landmark_losses(fitted: LandmarkFit) -> dict[str, Any]:
+    """What a landmark fit of one face says of itself, as plain values."""
+    return {
+        "residual": float(fitted.residuals[0].nanmean()),
+        "nme": float(fitted.nme[0]),
+        "iterations": int(torch.as_tensor(fitted.iterations).reshape(-1)[0]),
+    }
 
 
 def geometry_stage() -> Stage:

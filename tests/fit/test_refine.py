@@ -132,7 +132,7 @@ def test_an_iteration_reads_nothing_back(tiny_model: MorphableModel, renderer: R
         problem = Problem(tiny_model, renderer, faces.target, faces.start, RefineConfig())
         variables = Variables.of(faces.start, "w")
         leaves = {name: getattr(variables, name) for name in JOINT.optimise}
-        descent = Descent(leaves, lambda: problem.losses(variables, ALL), JOINT, 2)
+        descent = Descent(leaves, [lambda: problem.losses(variables, ALL)], JOINT, 2)
         descent.iterate()
         seen = Operators()
         with seen:
@@ -167,6 +167,36 @@ def test_one_shape_for_several_faces(tiny_model: MorphableModel, faces: Faces) -
     assert len(again.state.shape) == 1
     with pytest.raises(ArgumentError, match="needs shared_shape"):
         refine(tiny_model, None, faces.target, outcome.state, RefineConfig((GEOMETRIC,)))
+
+
+def test_how_many_are_computed_at_once_changes_nothing(
+    tiny_model: MorphableModel, renderer: Renderer, faces: Faces
+) -> None:
+    def pull(variables: Variables) -> Tensor:
+        return variables.exp.square().mean(1)
+
+    config = RefineConfig((replace(GEOMETRIC, steps=3), JOINT))
+    for shared in (False, True):
+        both, single = (
+            refine(
+                tiny_model,
+                renderer,
+                faces.target,
+                faces.start,
+                config,
+                shared_shape=shared,
+                extra=pull,
+                at_once=at_once,
+            )
+            for at_once in (None, 1)
+        )
+        for name in ("shape", "exp"):
+            torch.testing.assert_close(getattr(both.state, name), getattr(single.state, name), atol=2e-3, rtol=1e-2)
+        for name, value in both.stages[1].first.items():
+            torch.testing.assert_close(value, single.stages[1].first[name], atol=2e-3, rtol=2e-2)
+        assert "extra" in single.stages[0].last
+    with pytest.raises(ArgumentError, match="at least one face"):
+        refine(tiny_model, renderer, faces.target, faces.start, config, at_once=0)
 
 
 def test_a_loss_of_the_callers_takes_part(tiny_model: MorphableModel, faces: Faces) -> None:

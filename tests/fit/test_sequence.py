@@ -162,7 +162,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_frames_in_a_folder(home: Path) -> None:
-    code, output = run("frames", "--sequence", "--fps", "10")
+    code, output = run("frames", "--sequence", "--fps", "10", "--stages", "landmarks")
     assert code == 0, output
     assert "3 frames, 10 a second" in output
     yaws = []
@@ -186,10 +186,9 @@ def test_photographs_of_one_person(home: Path) -> None:
     [
         (["nothing.mp4"], "there is no film nothing.mp4"),
         (["film.gif", "frames/f9.png"], "cannot be fitted in one go"),
-        (["film.gif", "--stages", "full"], "leave out --stages full"),
         (["frames", "--sequence", "--same-person"], "exclude each other"),
         (["frames/f9.png", "--same-person"], "at least two photographs"),
-        (["frames", "--sequence", "--smooth", "-1"], "seconds"),
+        (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "seconds"),
     ],
 )
 def test_says_what_is_wrong(home: Path, arguments: list[str], words: str) -> None:
