@@ -42,7 +42,7 @@ EXAMPLE_OUTPUT = "fit-output"
     "there are weights of a renderer, else landmarks.",
 )
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
-@click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default or best.")
+@click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default, best or paper.")
 @click.option("--config", metavar="FILE", help="Settings of the full fit from a TOML file; see --show-config.")
 @click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
 @click.option(

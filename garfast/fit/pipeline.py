@@ -67,7 +67,7 @@ def fit(
         stages: 'landmarks', 'inversion' or 'full' (see `STAGES`); None is full where there are weights of a renderer,
             else landmarks. Or stages of your own.
         weights: folder with the renderer's networks; None for those that come with the package.
-        refinement: settings of the full fit, or the name of a preset: 'fast', 'default' or 'best'.
+        refinement: settings of the full fit, or the name of a preset: 'fast', 'default', 'best' or 'paper'.
 
     Raises:
         ImageFileError, ModelFileError, NoFaceError, LandmarkError, WeightsFileError, ArgumentError: one sentence each.

@@ -143,10 +143,14 @@ class RefineConfig:
         normal_cutoff: distance of unit normals at which the normal loss turns from quadratic to linear.
         normal_tilt: the estimated normals are turned as a whole by the rotation that brings them nearest to the mesh's,
             by so many radians at most; 0 takes them as they are.
+        normal_blur: pixels, at 128, over which both normals are averaged before the loss compares them: an estimator is
+            smoother than a mesh at lids, lips and nostrils.
         holdout: part of the picture, in small squares, that no normal or photometric loss sees: on it is judged.
         max_growth: the mean landmark residual may grow by this fraction of itself...
         max_growth_nme: ...and by this fraction of the face's size on top of it.
         min_gain: the held-out disagreement of the normals must fall by this fraction.
+        judged: whether the landmark fit stays where the refinement is not better; false keeps every refinement whose
+            numbers are finite, for measuring what a refinement does by itself.
         warm: part of each stage's steps that a film's frame takes, as it starts from the refined frame before.
     """
 
@@ -160,10 +164,12 @@ class RefineConfig:
     landmark_noise: float = 0.01
     normal_cutoff: float = 0.15
     normal_tilt: float = 0.25
+    normal_blur: float = 0.0
     holdout: float = 0.1
     max_growth: float = 0.1
     max_growth_nme: float = 0.002
     min_gain: float = 0.02
+    judged: bool = True
     warm: float = 0.4
 
     def __post_init__(self) -> None:
@@ -171,7 +177,7 @@ class RefineConfig:
             raise ArgumentError(f"latent must be one of {', '.join(LATENTS)}, not {self.latent!r}")
         if self.colour_order not in (-1, 0, 1, 2):
             raise ArgumentError(f"colour_order must be -1, 0, 1 or 2, not {self.colour_order}")
-        _not_negative(self, ["colour_ridge", "occlusion", "erode", "normal_tilt"])
+        _not_negative(self, ["colour_ridge", "occlusion", "erode", "normal_tilt", "normal_blur"])
         _not_negative(self, ["max_growth", "max_growth_nme", "min_gain", "warm"])
         if not 0 <= self.colour_strength <= 1:
             raise ArgumentError(f"colour_strength is a part of the correction, from 0 to 1, not {self.colour_strength}")
@@ -199,13 +205,19 @@ def _stages(geometry: int, appearance: int, joint: int) -> tuple[RefineStage, ..
     )
 
 
+# Equation 10 as the paper has it: colours, features and noise through G, nothing of ours beside them.
+_PAPER = RefineStage("joint", 120, GROUPS, LossWeights(photometric=1.0, perceptual=1.0, noise=0.3), _FINE)
+
 PRESETS: dict[str, RefineConfig] = {
     "fast": RefineConfig(_stages(50, 10, 15)),
     "default": RefineConfig(_stages(90, 25, 45)),
     "best": RefineConfig(_stages(150, 120, 250), latent="w+"),
+    "paper": RefineConfig((_PAPER,), colour_order=-1, occlusion=0.0, holdout=0.0, judged=False),
 }
 """Settings by name. First the mesh alone moves toward the estimator's normals and the landmarks, which needs no
-renderer and is cheap; then the renderer's appearance is brought to the photograph's; then all of it moves together."""
+renderer and is cheap; then the renderer's appearance is brought to the photograph's; then all of it moves together.
+'paper' is equation 10 alone, kept without a judgement: it shows what the renderer and the inverter do for geometry,
+which is not what fits a photograph best."""
 
 
 def preset(name: str) -> RefineConfig:

@@ -111,7 +111,7 @@ def _changed(settings: T, values: dict[str, Any], what: str) -> T:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if kind is float and number:
             value = float(value)
-        elif not isinstance(value, kind) or isinstance(value, bool):
+        elif not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ArgumentError(f"'{name}' of {what} must be of type {kind.__name__}, not {value!r}")
         changes[name] = value
     return replace(settings, **changes)  # type: ignore[type-var]
@@ -131,7 +131,9 @@ def _text(value: Any, name: str) -> str:
 
 
 def _line(name: str, value: Any) -> str:
-    if isinstance(value, str):
+    if isinstance(value, bool):
+        value = str(value).lower()
+    elif isinstance(value, str):
         value = f'"{value}"'
     elif isinstance(value, tuple):
         value = "[" + ", ".join(f'"{item}"' for item in value) + "]"

@@ -9,7 +9,8 @@ A face is kept refined where all of this holds:
    estimator's; or, without an estimator, the render of the refined mesh lies nearer to the photograph than that of the
    mesh before, both with the refined style and noise. Where there is neither, the landmarks alone decide.
 
-The held-out pixels are `RefineConfig.holdout` of the picture; where that is 0, all pixels count.
+The held-out pixels are `RefineConfig.holdout` of the picture; where that is 0, all pixels count. `RefineConfig.judged`
+false leaves only the first condition.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from garfast.morphable import MorphableModel
 
 if TYPE_CHECKING:
     from garfast.networks.renderer import Renderer
+
+_DIVERGED = "the descent diverged"
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,9 @@ def measures(
 
 def verdict(first: dict[str, Tensor], last: dict[str, Tensor], finite: Tensor, config: RefineConfig) -> Judgement:
     """The rule above, for measures [B] before and after."""
+    if not config.judged:
+        reasons = tuple("the settings ask for no judgement" if good else _DIVERGED for good in finite.tolist())
+        return Judgement(finite, first, last, reasons)
     allowed = (1 + config.max_growth) * first["landmarks"] + config.max_growth_nme
     landmarks = last["landmarks"] <= allowed
     decider = next((name for name in ("normals", "photometric") if name in last), None)
@@ -170,7 +176,7 @@ def _reason(
     min_gain: float,
 ) -> str:
     if not finite:
-        return "the descent diverged"
+        return _DIVERGED
     if not landmarks:
         before, after = measures["landmarks"]
         return (

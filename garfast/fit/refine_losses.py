@@ -94,6 +94,25 @@ def without_tilt(estimate: Tensor, normals: Tensor, weights: Tensor, most: float
     return (axis_angle_to_matrix(rotation) @ e).view_as(estimate)
 
 
+def blurred_normals(normals: Tensor, weights: Tensor, radius: int) -> Tensor:
+    """Unit normals averaged over the neighbourhood that has weight, by a box twice, and made unit again.
+
+    Args:
+        normals: [B, 3, H, W].
+        weights: [B, 1, H, W]; what has none takes no part.
+        radius: of the box, pixels; 0 leaves them as they are.
+
+    Returns:
+        [B, 3, H, W]; without meaning where nothing near has weight.
+    """
+    if radius == 0:
+        return normals
+    total = normals * weights
+    for _ in range(2):
+        total = functional.avg_pool2d(total, 2 * radius + 1, 1, radius)
+    return total * torch.rsqrt(total.square().sum(1, keepdim=True) + 1e-8)
+
+
 @torch.no_grad()
 def mean_angle(normals: Tensor, estimate: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean angle between unit normals [B, 3, H, W], degrees. -> [B]."""

@@ -176,10 +176,11 @@ class Problem:
             face = self.face_weights(levels[-1])
             if with_normals:
                 weights = face * self.train_part
-                estimate = self.estimate(levels[-1].normals, weights)
-                result["normals"] = terms.normal_disagreement(
-                    levels[-1].normals, estimate, weights, config.normal_cutoff
-                )
+                normals = levels[-1].normals
+                estimate = self.estimate(normals, weights)
+                radius = round(config.normal_blur * self.size / 128)
+                normals, estimate = (terms.blurred_normals(n, weights, radius) for n in (normals, estimate))
+                result["normals"] = terms.normal_disagreement(normals, estimate, weights, config.normal_cutoff)
             if renders:
                 assert self.renderer is not None
                 render = self.render(variables, levels)

@@ -269,6 +269,11 @@ def test_worse_faces_are_not_kept(tiny_model: MorphableModel, faces: Faces) -> N
     assert not verdict.kept.any()
     assert "did not fall" in verdict.reasons[0]
     assert verdict.row(0)["kept"] is False
+    whatever = replace(config, judged=False)
+    broken = torch.tensor([True, False])
+    verdict = judge(tiny_model, None, faces.target, faces.truth, flatter, whatever, diverged=broken)
+    assert verdict.kept.tolist() == [False, True]
+    assert "no judgement" in verdict.reasons[1]
     kept = torch.tensor([True, False])
     chosen = where_geometry(kept, flatter, faces.truth)
     assert (chosen.shape[0] == 0).all()

@@ -47,6 +47,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ('latent = "v"', "latent must be one of w, w\\+, z"),
         ('colour_order = "two"', "must be of type int"),
         ("holdout = true", "must be of type float"),
+        ("judged = 1", "must be of type bool"),
         ('preset = "slow"', "there is no preset 'slow': choose one of fast"),
         ('[[stage]]\nname = "new"', "'new' needs a number of steps"),
         ('[[stage]]\nname = "geometry"\noptimise = ["nose"]', "optimise must name some of shape"),

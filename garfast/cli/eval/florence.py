@@ -32,7 +32,7 @@ from garfast.cli.options import device_option, model_option
     "--landmarks", type=click.Choice(["auto", "embedded", "face-alignment"]), default="auto", show_default=True
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Renderer of the fit; the shipped one when left out.")
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default or best.")
+@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
 @model_option
 @device_option
 def command(

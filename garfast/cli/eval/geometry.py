@@ -29,7 +29,7 @@ from garfast.cli.options import device_option, model_option
     metavar="NAME=FOLDER[:OPTION]",
     help="A row: the full fit with the renderer in FOLDER (the shipped one when empty); OPTION: no-inverter. Repeat.",
 )
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default or best.")
+@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
 @click.option(
     "--landmarks",
     type=click.Choice(["embedded", "face-alignment", "truth"]),

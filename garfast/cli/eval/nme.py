@@ -34,7 +34,7 @@ from garfast.cli.options import device_option, model_option
     help="Coordinates of the centre of the top left pixel in the .mat files (MATLAB counts from 1).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Renderer of the fit; the shipped one when left out.")
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default or best.")
+@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many photographs, the first by name.")
 @model_option
 @device_option
