@@ -164,7 +164,7 @@ class RefineConfig:
     landmark_noise: float = 0.01
     normal_cutoff: float = 0.15
     normal_tilt: float = 0.25
-    normal_blur: float = 0.0
+    normal_blur: float = 2.0
     holdout: float = 0.1
     max_growth: float = 0.1
     max_growth_nme: float = 0.002
@@ -191,9 +191,9 @@ class RefineConfig:
             raise ArgumentError(f"each stage of the refinement needs its own name, not {names}")
 
 
-_GEOMETRY = LossWeights(normals=1.0, landmark=1.0, prior=1.0)
+_GEOMETRY = LossWeights(normals=10.0, landmark=1.0, prior=1.0)
 _APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.02, noise=0.3)
-_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=1.0, landmark=1.0, prior=1.0, latent=0.02, noise=0.3)
+_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=10.0, landmark=1.0, prior=1.0, latent=0.02, noise=0.3)
 _FINE = LearningRates(shape=0.015, exp=0.015, pose=0.0015, camera=0.001, latent=0.02, noise=0.02)
 
 
