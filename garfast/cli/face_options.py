@@ -73,7 +73,7 @@ def load_look(saved: SavedFace, weights: str | None, *, otherwise: str) -> tuple
     from garfast.fit.latent import load_latent
 
     try:
-        return renderer, load_latent(saved.folder)
+        return renderer, load_latent(saved.latent)
     except ParametersFileError as error:
         raise ParametersFileError(f"{error}, or {otherwise}") from error
 

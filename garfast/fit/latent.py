@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from garfast.networks.generator import Generator
 
 FILE_NAME = "latent.safetensors"
+FRAMES, LATENTS = "params", "latents"
+"""Where a film's folder has its frames' parameters and latents; files of one number belong together."""
 _KIND = "garfast-latent"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from garfast.errors import ArgumentError, ImageFileError, ModelFileError, ParametersFileError
 from garfast.fit.changes import ANGLES, Setting, changed_coefficients
+from garfast.fit.latent import FRAMES, LATENTS
 from garfast.io.images import read_image
 from garfast.io.parameters import FitParameters, load_parameters
 from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, load_model
@@ -115,12 +116,15 @@ class SavedFace:
         folder: where.
         parameters: its ``params.json``.
         face: the fitted geometry.
+        photo_path: the photograph, where it is no longer where it was.
+        latent: where style and noise are, or would be: a folder, or the file of a film's frame.
     """
 
     folder: Path
     parameters: FitParameters
     face: Face
-    photo_path: Path | None = None
+    photo_path: Path | None
+    latent: Path
 
     @cached_property
     def photo(self) -> np.ndarray:
@@ -163,7 +167,7 @@ def load_face(
     """Read a fitted face back.
 
     Args:
-        folder: that ``garfast fit`` wrote, or its ``params.json``.
+        folder: that ``garfast fit`` wrote, its ``params.json``, or the ``params/000001.json`` of a film's frame.
         model: the model that it was fitted with, where its name is not that of an installed one.
         photo: the photograph, where it is no longer where it was.
 
@@ -173,8 +177,13 @@ def load_face(
     """
     folder = Path(folder)
     parameters = load_parameters(folder)
+    latent = folder
     if folder.is_file():
-        folder = folder.parent
+        file, folder = folder, folder.parent
+        latent = folder
+        if folder.name == FRAMES:  # of a film's frame: texture and latents lie in the film's folder
+            folder = folder.parent
+            latent = folder / LATENTS / file.with_suffix(".safetensors").name
     name = str(parameters.model.get("name"))
     if isinstance(model, MorphableModel):
         loaded = model
@@ -200,7 +209,7 @@ def load_face(
     except (KeyError, TypeError, ValueError, ArgumentError) as error:
         raise ParametersFileError(f"pose or camera in {folder} is malformed: fit the photograph again") from error
     face = Face(loaded, torch.from_numpy(parameters.shape)[None], torch.from_numpy(parameters.exp)[None], pose, camera)
-    return SavedFace(folder, parameters, face, None if photo is None else Path(photo))
+    return SavedFace(folder, parameters, face, None if photo is None else Path(photo), latent)
 
 
 def _row(values: object) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from garfast.fit.latent import save_latent
+from garfast.fit.latent import FRAMES, LATENTS, save_latent
 from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
 from garfast.fit.texture import sample_texture, unwrap
@@ -23,7 +23,6 @@ from garfast.io.video import write_animation
 from garfast.ops import vertex_normals
 
 SEQUENCE_FILE = "sequence.json"
-LATENTS = "latents"
 FORMAT, SCHEMA = "garfast-sequence", 1
 
 # Longest side of the overlay, and of its texture.
@@ -76,7 +75,7 @@ def save_sequence(
         _write_mesh(sequence, best, kept[0], staging)
         for number in range(len(sequence)):
             name = source if sources is None else sources[number]
-            save_parameters(staging / "params" / f"{number + 1:06d}.json", frame_parameters(sequence, number, name))
+            save_parameters(staging / FRAMES / f"{number + 1:06d}.json", frame_parameters(sequence, number, name))
         for number, latent in enumerate(sequence.latents):
             if latent is not None:
                 save_latent(staging / LATENTS / f"{number + 1:06d}.safetensors", latent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from garfast.fit import refinement_stages
 from garfast.fit.inversion import align_photo, aligned_state, invert, unaligned
 from garfast.fit.latent import FILE_NAME, Latent, fingerprint, load_latent, save_latent
 from garfast.fit.pipeline import Fitter, Job, default_stages
-from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
+from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage, preset, scaled
 from garfast.fit.result import FitResult
 from garfast.io.images import write_image
 from garfast.io.parameters import load_parameters
@@ -109,6 +110,23 @@ def test_a_refinement_that_is_worse_is_not_kept(
     stored = full.parameters().info["renderer"]["refinement"]
     assert stored["kept"] is False
     assert set(stored["before"]) == {"landmarks", "normals", "photometric"}
+
+
+def test_equation_10_alone(tiny_model: MorphableModel, renderer: Renderer, scene: TinyScene) -> None:
+    """The preset 'paper': nothing but the renderer moves the mesh, so its inverter matters, and nothing judges it."""
+    config = scaled(preset("paper"), 0.03)
+    shapes = []
+    for networks in (renderer, replace(renderer, inverter=None)):
+        found = fitter(tiny_model, networks, config).fit(scene.photo, job(scene).detection)
+        losses = found.stages[2].losses
+        assert losses["kept"] is True
+        assert losses["joint"]["steps"] == 4
+        assert set(losses["joint"]["last"]) == {"photometric", "perceptual", "noise"}
+        shapes.append(found.shape)
+    plain = Fitter(model=tiny_model, device="cpu", stages=default_stages(texture_size=32))
+    before = plain.fit(scene.photo, job(scene).detection).shape
+    assert (shapes[0] != before).any()
+    assert (shapes[0] != shapes[1]).any()
 
 
 def test_inversion_alone_leaves_the_geometry(
@@ -268,8 +286,6 @@ class TestCommand:
 
 
 def test_a_renderer_without_normal_maps_is_refused(tiny_model: MorphableModel) -> None:
-    from dataclasses import replace
-
     from garfast.networks.generator import Generator
 
     other = make_renderer()

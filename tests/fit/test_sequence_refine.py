@@ -22,7 +22,7 @@ from garfast.fit.refine_problem import Problem
 from garfast.fit.refine_state import RefineState
 from garfast.fit.sequence import FittedSequence, fit_sequence
 from garfast.fit.sequence_refine import carried, refine_sequence
-from garfast.io.images import write_image
+from garfast.io.images import read_image, write_image
 from garfast.io.parameters import load_parameters
 from garfast.landmarks import Detection
 from garfast.landmarks.detection import bounding_box
@@ -257,6 +257,10 @@ def test_the_command(tmp_path: Path, tiny_model: MorphableModel, monkeypatch: py
     assert [stage["name"] for stage in frame.info["stages"]] == ["landmarks", "refinement"]
     latent = load_latent(tmp_path / "full" / "frames" / "latents" / "000002.safetensors")
     assert latent.renderer == facts["renderer"]["weights"]
+    arguments = ("--mode", "renderer", "--model", "tiny.npz", "--weights", "weights", "-o", "drawn.png")
+    drawn = CliRunner().invoke(main, ["render", "full/frames/params/000002.json", *arguments])
+    assert drawn.exit_code == 0, drawn.output
+    assert read_image(tmp_path / "drawn.png").shape == (32, 32, 3)
     said, facts = run("inverted", "--stages", "inversion")
     assert "refinement" not in said
     assert facts["stages"] == ["landmarks", "inversion"]
