@@ -36,7 +36,7 @@ def test_the_refinement_keeps_one_shape(
 
     monkeypatch.setattr("garfast.fit.refinement_stages.judge", judge)
     config = RefineConfig(STAGES)
-    stages = default_stages(texture_size=16, renderer=make_renderer(), refinement=config, shared_shape=True)
+    stages = default_stages(texture_size=16, renderer=make_renderer(), refinement=config, shared_shape=True, at_once=1)
     fitter = Fitter(model=tiny_model, device="cpu", stages=stages)
     jobs = []
     for yaw in (0.15, -0.15):
