@@ -2,6 +2,7 @@
 // them that it lacks. Not wider: g++ would take comparisons and selections apart into single numbers.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -30,6 +31,7 @@ struct Simd<float> {
   typedef float V __attribute__((vector_size(kVectorBytes)));
   typedef int32_t M __attribute__((vector_size(kVectorBytes)));  // what a comparison gives: 0 or -1
   typedef int32_t I __attribute__((vector_size(kVectorBytes)));
+  typedef I Int32;
 };
 template <>
 struct Simd<double> {
@@ -37,6 +39,7 @@ struct Simd<double> {
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t M __attribute__((vector_size(kVectorBytes)));
   typedef int64_t I __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Int32 __attribute__((vector_size(kVectorBytes / 2)));
 };
 
 template <typename V, typename T>
@@ -44,6 +47,11 @@ inline V load(const T* p) {
   V v;
   std::memcpy(&v, p, sizeof(V));
   return v;
+}
+
+template <typename V, typename T>
+inline void store(V v, T* p) {
+  std::memcpy(p, &v, sizeof(V));
 }
 
 template <typename V, typename T>
@@ -56,6 +64,12 @@ inline V iota() {
   V v;
   for (unsigned l = 0; l < sizeof(V) / sizeof(v[0]); ++l) v[l] = decltype(V{}[0])(l);
   return v;
+}
+
+// kLanes indices in lanes as wide as T.
+template <typename T>
+inline typename Simd<T>::I load_ints(const int32_t* p) {
+  return __builtin_convertvector(load<typename Simd<T>::Int32>(p), typename Simd<T>::I);
 }
 
 template <typename V>
@@ -77,6 +91,14 @@ inline typename Simd<T>::I to_int(typename Simd<T>::V v) {
   return __builtin_convertvector(v, typename Simd<T>::I);
 }
 
+template <typename T>
+inline typename Simd<T>::V square_root(typename Simd<T>::V v) {
+  T roots[Simd<T>::kLanes];
+  store(v, roots);
+  for (int l = 0; l < Simd<T>::kLanes; ++l) roots[l] = std::sqrt(roots[l]);
+  return load<typename Simd<T>::V>(roots);
+}
+
 // One bit per lane of a comparison's result.
 template <typename M>
 inline unsigned mask_bits(M m) {
@@ -95,6 +117,32 @@ inline unsigned mask_bits(M m) {
   for (unsigned l = 0; l < sizeof(M) / sizeof(m[0]); ++l) bits |= unsigned(m[l] & 1) << l;
   return bits;
 #endif
+}
+
+// The four numbers at each of kLanes places, as four vectors: of the first numbers, of the second ones, ...
+template <typename T>
+inline void transpose(const T* const* places, typename Simd<T>::V* columns) {
+  constexpr int kLanes = Simd<T>::kLanes;
+#if defined(__AVX2__) && !defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 4) {
+    // rows[i]: places i and i + 4.
+    __m256 rows[4];
+    for (int i = 0; i < 4; ++i)
+      rows[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(places[i])), _mm_loadu_ps(places[i + 4]), 1);
+    const __m256 a = _mm256_unpacklo_ps(rows[0], rows[2]), b = _mm256_unpacklo_ps(rows[1], rows[3]);
+    const __m256 c = _mm256_unpackhi_ps(rows[0], rows[2]), d = _mm256_unpackhi_ps(rows[1], rows[3]);
+    columns[0] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpacklo_ps(a, b));
+    columns[1] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpackhi_ps(a, b));
+    columns[2] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpacklo_ps(c, d));
+    columns[3] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpackhi_ps(c, d));
+    return;
+  }
+#endif
+  for (int c = 0; c < 4; ++c) {
+    T column[kLanes];
+    for (int l = 0; l < kLanes; ++l) column[l] = places[l][c];
+    columns[c] = load<typename Simd<T>::V>(column);
+  }
 }
 
 // first_pixel and last_pixel of rasterize_normals.h for a vector.

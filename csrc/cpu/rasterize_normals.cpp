@@ -2,8 +2,8 @@
 //   1. A vector of triangles at once: facing, then their pixel boxes at every level. At the coarse levels most hold no
 //      pixel centre and are done with. The others are listed by band, a strip of rows small enough to stay in cache.
 //   2. One thread per band, so no atomics: each lane of a vector walks through the box of its own triangle (they are a
-//      few pixels each; big ones go row by row), and hits are written one after another.
-//   3. While the band is in cache: normals from the barycentrics, mask, background.
+//      few pixels each; big ones go row by row), and hits are written one after another, to the thread's own canvas.
+//   3. While the canvas is in cache: normals from the barycentrics, mask and background, everything written once.
 // What a pixel shows does not depend on the order of the triangles or on the number of threads: the nearest wins, and
 // of two equally near the one with the lower index.
 #include "garfast/rasterize_normals.h"
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "rasterize_lanes.h"
+#include "rows.h"
 
 namespace garfast {
 namespace GARFAST_ISA {
@@ -23,6 +24,8 @@ namespace {
 constexpr int64_t kBandPixels = 8192;
 // Boxes of more pixels than this go row by row instead of in a lane.
 constexpr int kLaneBox = 256;
+// Pixels that become images at once.
+constexpr int kBlock = 16;
 
 // A growing list of triangles. Not std::vector<int32_t>: its functions are one symbol for all instruction sets, and the
 // linker might keep one that this machine cannot run (see isa.h). Types of this namespace are our own.
@@ -81,6 +84,15 @@ void project(const RasterizeParams<T>& p) {
                                 p.pinhole, p.near);
 }
 
+// The first four numbers of corner k of kLanes triangles, a vector of each: x, y, depth and inverse_w.
+template <typename T>
+void corner(const RasterVertex<T>* screen, const int32_t* triangles, const int32_t* lanes, int k,
+            typename Simd<T>::V* columns) {
+  const T* places[Simd<T>::kLanes];
+  for (int l = 0; l < Simd<T>::kLanes; ++l) places[l] = &screen[triangles[3 * int64_t(lanes[l]) + k]].x;
+  transpose<T>(places, columns);
+}
+
 // Appends the triangles [begin, end) of sample b to the lists of the bands they may touch.
 template <typename T>
 void list_triangles(const RasterizeParams<T>& p, int64_t b, int64_t begin, int64_t end, const Bands& bands,
@@ -90,16 +102,14 @@ void list_triangles(const RasterizeParams<T>& p, int64_t b, int64_t begin, int64
   const RasterVertex<T>* screen = p.screen + b * p.num_vertices;
   for (int64_t base = begin; base < end; base += S::kLanes) {
     const int count = int(std::min<int64_t>(S::kLanes, end - base));
+    int32_t lanes[S::kLanes];
+    for (int l = 0; l < S::kLanes; ++l) lanes[l] = int32_t(base + std::min(l, count - 1));
     V x[3], y[3];
     for (int k = 0; k < 3; ++k) {
-      T gx[S::kLanes], gy[S::kLanes];
-      for (int l = 0; l < S::kLanes; ++l) {
-        const RasterVertex<T>& s = screen[p.triangles[3 * (base + (l < count ? l : 0)) + k]];
-        gx[l] = s.x;
-        gy[l] = s.y;
-      }
-      x[k] = load<V>(gx);
-      y[k] = load<V>(gy);
+      V columns[4];
+      corner(screen, p.triangles, lanes, k, columns);
+      x[k] = columns[0];
+      y[k] = columns[1];
     }
     const V area = screen_area(x[0], y[0], x[1], y[1], x[2], y[2]);
     auto drawn = area > T(0);
@@ -117,60 +127,86 @@ void list_triangles(const RasterizeParams<T>& p, int64_t b, int64_t begin, int64
       const auto bottom = last_pixels<T>(pixel_v(y_low, half_height), p.levels.height[level]);
       unsigned bits = mask_bits((left <= right) & (top <= bottom)) & live;
       if (!bits) continue;
+      List* level_lists = lists + bands.first[level];
       const int shift = bands.shift[level];
+      const auto top_band = top >> shift, bottom_band = bottom >> shift;
       for (; bits; bits &= bits - 1) {
         const int l = __builtin_ctz(bits);
-        for (int band = int(top[l]) >> shift; band <= int(bottom[l]) >> shift; ++band)
-          lists[bands.first[level] + band].push(int32_t(base + l));
+        for (auto band = top_band[l]; band <= bottom_band[l]; ++band) level_lists[band].push(int32_t(base + l));
       }
     }
   }
 }
 
-// The images of one sample at one level.
+// What the triangles of one band leave behind, before it becomes images: only this small memory is written to more than
+// once, and it stays in cache.
 template <typename T>
-struct Target {
-  int32_t* ids;
-  T *depth, *barycentrics, *normals, *mask;
-  int64_t plane;
-  int32_t width;
+class Canvas {
+ public:
+  // Planes start at different places within a page of memory, or their stores would wait for one another's loads.
+  explicit Canvas(int64_t pixels)
+      : stride_((pixels + kBlock - 1) / kBlock * kBlock + kBlock), ids_(stride_), values_(4 * stride_) {}
 
-  Target(const RasterizeParams<T>& p, int64_t b, int level) {
-    width = p.levels.width[level];
-    plane = int64_t(p.levels.height[level]) * width;
-    const int64_t start = p.batch * p.levels.start[level] + b * plane;
-    const int64_t start3 = 3 * start;
-    ids = p.ids + start;
-    depth = p.depth + start;
-    mask = p.mask + start;
-    barycentrics = p.barycentrics + start3;
-    normals = p.normals + start3;
+  int32_t* ids() { return ids_.data(); }
+  T* depth() { return values_.data(); }
+  T* barycentrics(int k) { return values_.data() + (k + 1) * stride_; }
+  const int32_t* ids() const { return ids_.data(); }
+  const T* depth() const { return values_.data(); }
+  const T* barycentrics(int k) const { return values_.data() + (k + 1) * stride_; }
+
+  // Nothing is seen at the first `pixels` pixels, nor at those up to the end of their last block.
+  void clear(int64_t pixels) {
+    const int64_t count = (pixels + kBlock - 1) / kBlock * kBlock;
+    std::fill(ids(), ids() + count, -1);
+    std::fill(depth(), depth() + count, std::numeric_limits<T>::infinity());
   }
 
-  // flipped: a back face, drawn with its second and third vertex swapped.
-  void hit(int64_t i, int32_t triangle, T d, T b0, T b1, T b2, bool flipped) {
+ private:
+  const int64_t stride_;
+  Scratch<int32_t> ids_;
+  Scratch<T> values_;
+};
+
+// A canvas to draw on.
+template <typename T>
+struct Target {
+  int32_t* __restrict ids;
+  T* __restrict depth, * __restrict b0, * __restrict b1, * __restrict b2;
+  int32_t width;
+
+  Target(Canvas<T>& canvas, int32_t image_width)
+      : ids(canvas.ids()),
+        depth(canvas.depth()),
+        b0(canvas.barycentrics(0)),
+        b1(canvas.barycentrics(1)),
+        b2(canvas.barycentrics(2)),
+        width(image_width) {}
+
+  void hit(int64_t i, int32_t triangle, T d, T w0, T w1, T w2) const {
     if (!(d < depth[i] || (d == depth[i] && triangle < ids[i]))) return;
     depth[i] = d;
     ids[i] = triangle;
-    T* b = barycentrics + i;
-    b[0] = b0;
-    b[plane] = flipped ? b2 : b1;
-    b[2 * plane] = flipped ? b1 : b2;
+    b0[i] = w0;
+    b1[i] = w1;
+    b2[i] = w2;
   }
 };
 
-// Inside, or on an edge that the triangle owns.
+// One bit per lane of `among` that is inside, or on edges that all are owned.
 template <typename V, typename M>
-inline M covered(const V* e, const M* owned) {
-  M inside = e[0] >= 0;
-  inside &= e[1] >= 0;
-  inside &= e[2] >= 0;
-  for (int k = 0; k < 3; ++k) inside &= (e[k] > 0) | owned[k];
-  return inside;
+inline unsigned covered(const V* e, const M* owned, M among) {
+  const V least = lower(lower(e[0], e[1]), e[2]);
+  const unsigned bits = mask_bits((least >= 0) & among);
+  if (!bits) return 0;
+  if (mask_bits((least > 0) & among) == bits) return bits;  // hardly any centre is exactly on an edge
+  M allowed = among;
+  for (int k = 0; k < 3; ++k) allowed &= (e[k] > 0) | owned[k];
+  return bits & mask_bits(allowed);
 }
 
 template <typename T>
-void draw_rows(const PixelTriangle<T>& t, const PixelBox& box, int32_t triangle, bool flipped, Target<T>& target) {
+void draw_rows(const PixelTriangle<T>& t, const PixelBox& box, int32_t triangle, bool flipped, const Band& band,
+               const Target<T> target) {
   using S = Simd<T>;
   using V = typename S::V;
   using M = typename S::M;
@@ -189,65 +225,67 @@ void draw_rows(const PixelTriangle<T>& t, const PixelBox& box, int32_t triangle,
     for (int column = box.left; column <= box.right; column += S::kLanes) {
       RasterSample<V> s;
       edge_functions(lanes, iota<V>() + (T(column) + T(0.5)), fill<V>(T(row) + T(0.5)), s);
-      unsigned bits = mask_bits(covered(s.e, owned));
+      unsigned bits = covered(s.e, owned, M{} == 0);
       const int left = box.right - column + 1;
       if (left < S::kLanes) bits &= (1u << left) - 1;
       if (!bits) continue;
       perspective_weights(lanes, one, s);
       const V depth = sample_depth(lanes, s);
       const V b0 = s.q[0] * s.inverse, b1 = s.q[1] * s.inverse, b2 = s.q[2] * s.inverse;
+      const int64_t first = int64_t(row - band.row_begin) * target.width + column;
       for (; bits; bits &= bits - 1) {
         const int l = __builtin_ctz(bits);
-        target.hit(int64_t(row) * target.width + column + l, triangle, depth[l], b0[l], b1[l], b2[l], flipped);
+        target.hit(first + l, triangle, depth[l], b0[l], flipped ? b2[l] : b1[l], flipped ? b1[l] : b2[l]);
       }
     }
   }
 }
 
-// Draws up to kLanes triangles, one in each lane.
+// Draws the first `count` of kLanes triangles, one in each lane.
 template <typename T>
 void draw_lanes(const RasterizeParams<T>& p, const RasterVertex<T>* screen, const int32_t* triangles, int count,
-                const Band& band, Target<T>& target) {
+                const Band& band, const Target<T> target) {
   using S = Simd<T>;
   using V = typename S::V;
+  using I = typename S::I;
   using M = typename S::M;
-  T gathered[12][S::kLanes];
-  bool flipped[S::kLanes];
-  for (int l = 0; l < S::kLanes; ++l) {
-    const int32_t* t = p.triangles + 3 * int64_t(triangles[l < count ? l : 0]);
-    const RasterVertex<T>* s[3] = {screen + t[0], screen + t[1], screen + t[2]};
-    flipped[l] = !p.cull && screen_area(s[0]->x, s[0]->y, s[1]->x, s[1]->y, s[2]->x, s[2]->y) < T(0);
-    if (flipped[l]) std::swap(s[1], s[2]);
-    for (int k = 0; k < 3; ++k) {
-      gathered[k][l] = s[k]->x;
-      gathered[3 + k][l] = s[k]->y;
-      gathered[6 + k][l] = s[k]->depth;
-      gathered[9 + k][l] = s[k]->inverse_w;
-    }
-  }
-  const int32_t width = p.levels.width[band.level], height = p.levels.height[band.level];
+  V x[3], y[3];
   PixelTriangle<V> t;
   for (int k = 0; k < 3; ++k) {
-    t.u[k] = pixel_u(load<V>(gathered[k]), T(width) * T(0.5));
-    t.v[k] = pixel_v(load<V>(gathered[3 + k]), T(height) * T(0.5));
-    t.depth[k] = load<V>(gathered[6 + k]);
-    t.inverse_w[k] = load<V>(gathered[9 + k]);
+    V columns[4];
+    corner(screen, p.triangles, triangles, k, columns);
+    x[k] = columns[0];
+    y[k] = columns[1];
+    t.depth[k] = columns[2];
+    t.inverse_w[k] = columns[3];
   }
-  const auto first_row = fill<typename S::I>(band.row_begin), last_row = fill<typename S::I>(band.row_end - 1);
+  M flipped{};  // back faces are drawn with their second and third vertex swapped
+  if (!p.cull) {
+    flipped = screen_area(x[0], y[0], x[1], y[1], x[2], y[2]) < T(0);
+    const auto swap = [&](V* v) {
+      const V second = v[1];
+      v[1] = flipped ? v[2] : second;
+      v[2] = flipped ? second : v[2];
+    };
+    swap(x);
+    swap(y);
+    swap(t.depth);
+    swap(t.inverse_w);
+  }
+  const int32_t width = p.levels.width[band.level], height = p.levels.height[band.level];
+  for (int k = 0; k < 3; ++k) {
+    t.u[k] = pixel_u(x[k], T(width) * T(0.5));
+    t.v[k] = pixel_v(y[k], T(height) * T(0.5));
+  }
   const auto left = first_pixels<T>(lower(lower(t.u[0], t.u[1]), t.u[2]));
   const auto right = last_pixels<T>(upper(upper(t.u[0], t.u[1]), t.u[2]), width);
-  const auto top = upper(first_pixels<T>(lower(lower(t.v[0], t.v[1]), t.v[2])), first_row);
-  const auto bottom = lower(last_pixels<T>(upper(upper(t.v[0], t.v[1]), t.v[2]), height), last_row);
+  const auto top = upper(first_pixels<T>(lower(lower(t.v[0], t.v[1]), t.v[2])), fill<I>(band.row_begin));
+  const auto bottom = lower(last_pixels<T>(upper(upper(t.v[0], t.v[1]), t.v[2]), height), fill<I>(band.row_end - 1));
 
-  int steps = 0;
-  unsigned live = 0;
-  for (int l = 0; l < count; ++l) {
-    const int64_t pixels = int64_t(right[l] - left[l] + 1) * (bottom[l] - top[l] + 1);
-    if (pixels <= kLaneBox) {
-      steps = std::max(steps, int(pixels));
-      live |= 1u << l;
-      continue;
-    }
+  const I pixels = (right - left + 1) * (bottom - top + 1);
+  const unsigned drawn = count == S::kLanes ? ~0u : (1u << count) - 1;
+  for (unsigned bits = mask_bits(pixels > kLaneBox) & drawn; bits; bits &= bits - 1) {
+    const int l = __builtin_ctz(bits);
     PixelTriangle<T> one;
     for (int k = 0; k < 3; ++k) {
       one.u[k] = t.u[k][l];
@@ -255,9 +293,13 @@ void draw_lanes(const RasterizeParams<T>& p, const RasterVertex<T>* screen, cons
       one.depth[k] = t.depth[k][l];
       one.inverse_w[k] = t.inverse_w[k][l];
     }
-    draw_rows(one, {int32_t(left[l]), int32_t(top[l]), int32_t(right[l]), int32_t(bottom[l])}, triangles[l], flipped[l],
-              target);
+    draw_rows(one, {int32_t(left[l]), int32_t(top[l]), int32_t(right[l]), int32_t(bottom[l])}, triangles[l],
+              flipped[l] != 0, band, target);
   }
+  const M live = (pixels <= kLaneBox) & (iota<I>() < count);
+  const I in_lanes = pixels & live;
+  int steps = 0;
+  for (int l = 0; l < S::kLanes; ++l) steps = std::max(steps, int(in_lanes[l]));
 
   M owned[3];
   for (int k = 0; k < 3; ++k) {
@@ -271,83 +313,124 @@ void draw_lanes(const RasterizeParams<T>& p, const RasterVertex<T>* screen, cons
   for (int step = 0; step < steps; ++step) {
     RasterSample<V> s;
     edge_functions(t, px, py, s);
-    unsigned bits = mask_bits(covered(s.e, owned) & (py <= y_last)) & live;
+    unsigned bits = covered(s.e, owned, (py <= y_last) & live);
     if (bits) {
       perspective_weights(t, one, s);
       const V depth = sample_depth(t, s);
       const V b0 = s.q[0] * s.inverse, b1 = s.q[1] * s.inverse, b2 = s.q[2] * s.inverse;
-      const auto pixel = to_int<T>(py) * width + to_int<T>(px);
+      const V second = flipped ? b2 : b1, third = flipped ? b1 : b2;
+      const auto pixel = (to_int<T>(py) - band.row_begin) * width + to_int<T>(px);
       for (; bits; bits &= bits - 1) {
         const int l = __builtin_ctz(bits);
-        target.hit(pixel[l], triangles[l], depth[l], b0[l], b1[l], b2[l], flipped[l]);
+        target.hit(pixel[l], triangles[l], depth[l], b0[l], second[l], third[l]);
       }
     }
     px += T(1);
     const auto wrap = px > x_last;
     px = wrap ? x_first : px;
-    py += wrap ? one : fill<V>(T(0));
+    py -= to_float<V>(wrap);
   }
 }
 
-// Normals, mask and background of the pixels [begin, end) of a level.
+// The images of one sample at one level, from some pixel on.
 template <typename T>
-void resolve(const RasterizeParams<T>& p, const RasterVertex<T>* screen, int64_t begin, int64_t end,
-             Target<T>& target) {
-  constexpr int kBlock = 16;
+struct Images {
+  int32_t* ids;
+  T *depth, *mask, *barycentrics[3], *normals[3];
+};
+
+// Writes all images of a block of pixels: those of the canvas from `from` on become those of `to` from `at` on.
+template <typename T>
+void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, const Canvas<T>& canvas, int64_t from,
+                   const Images<T>& to, int64_t at) {
   typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
-  const int64_t plane = target.plane;
-  for (int64_t base = begin; base < end; base += kBlock) {
-    const int count = int(std::min<int64_t>(kBlock, end - base));
-    bool covered = false;
-    for (int l = 0; l < count; ++l) covered |= target.ids[base + l] >= 0;
-    T* normals = target.normals + base;
-    if (!covered) {  // most blocks around a face
-      for (int c = 0; c < 3; ++c) std::fill(normals + c * plane, normals + c * plane + count, T(0));
-      std::fill(target.mask + base, target.mask + base + count, T(0));
-      std::fill(target.depth + base, target.depth + base + count, T(0));
-      continue;
-    }
-    T sums[kBlock][4] = {};
-    for (int l = 0; l < count; ++l) {
-      const int32_t id = target.ids[base + l];
-      if (id < 0) continue;
-      const int32_t* t = p.triangles + 3 * int64_t(id);
-      const T* b = target.barycentrics + base + l;
-      Quad n[3];
-      for (int k = 0; k < 3; ++k) std::memcpy(&n[k], screen[t[k]].normal, sizeof(Quad));
-      const Quad sum = n[0] * b[0] + n[1] * b[plane] + n[2] * b[2 * plane];
-      std::memcpy(sums[l], &sum, sizeof(Quad));
-    }
-    for (int l = 0; l < count; ++l) {
-      const T x = sums[l][0], y = sums[l][1], z = sums[l][2];
-      const T squared = x * x + y * y + z * z;
-      const T scale = squared > T(0) ? T(1) / std::sqrt(squared) : T(0);
-      const bool hit = target.ids[base + l] >= 0;
-      normals[l] = x * scale;
-      normals[l + plane] = y * scale;
-      normals[l + 2 * plane] = z * scale;
-      target.mask[base + l] = hit ? T(1) : T(0);
-      target.depth[base + l] = hit ? target.depth[base + l] : T(0);
-    }
+  using S = Simd<T>;
+  using V = typename S::V;
+  const int32_t* ids = canvas.ids() + from;
+  int32_t common = -1;
+  for (int l = 0; l < kBlock; ++l) common &= ids[l];
+  std::copy(ids, ids + kBlock, to.ids + at);
+  if (common == -1) {  // most blocks around a face
+    const auto clear = [&](T* plane) { std::fill(plane + at, plane + at + kBlock, T(0)); };
+    clear(to.depth);
+    clear(to.mask);
+    for (int c = 0; c < 3; ++c) clear(to.barycentrics[c]), clear(to.normals[c]);
+    return;
+  }
+  const T *depth = canvas.depth() + from, *b0 = canvas.barycentrics(0) + from, *b1 = canvas.barycentrics(1) + from,
+          *b2 = canvas.barycentrics(2) + from;
+  T sums[kBlock][4] = {};
+  for (int l = 0; l < kBlock; ++l) {
+    if (ids[l] < 0) continue;
+    const int32_t* t = p.triangles + 3 * int64_t(ids[l]);
+    Quad n[3];
+    for (int k = 0; k < 3; ++k) std::memcpy(&n[k], screen[t[k]].normal, sizeof(Quad));
+    const Quad sum = n[0] * b0[l] + n[1] * b1[l] + n[2] * b2[l];
+    std::memcpy(sums[l], &sum, sizeof(Quad));
+  }
+  for (int first = 0; first < kBlock; first += S::kLanes, at += S::kLanes) {
+    const auto seen = load_ints<T>(ids + first) >= 0;
+    const auto keep = [&](V v, T* plane) { store(seen ? v : V{}, plane + at); };
+    keep(load<V>(depth + first), to.depth);
+    keep(fill<V>(T(1)), to.mask);
+    keep(load<V>(b0 + first), to.barycentrics[0]);
+    keep(load<V>(b1 + first), to.barycentrics[1]);
+    keep(load<V>(b2 + first), to.barycentrics[2]);
+    const T* places[S::kLanes];
+    for (int l = 0; l < S::kLanes; ++l) places[l] = sums[first + l];
+    V v[4];
+    transpose<T>(places, v);
+    const V squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+    const V scale = squared > 0 ? T(1) / square_root<T>(squared) : V{};
+    for (int c = 0; c < 3; ++c) store(v[c] * scale, to.normals[c] + at);
+  }
+}
+
+template <typename T>
+void resolve(const RasterizeParams<T>& p, const RasterVertex<T>* screen, const Canvas<T>& canvas, int64_t pixels,
+             const Images<T>& images) {
+  int64_t at = 0;
+  for (; at + kBlock <= pixels; at += kBlock) resolve_block(p, screen, canvas, at, images, at);
+  if (at == pixels) return;
+  T values[8][kBlock];
+  int32_t ids[kBlock];
+  const Images<T> last{ids, values[0], values[1], {values[2], values[3], values[4]}, {values[5], values[6], values[7]}};
+  resolve_block(p, screen, canvas, at, last, 0);
+  const int64_t count = pixels - at;
+  std::copy_n(ids, count, images.ids + at);
+  std::copy_n(last.depth, count, images.depth + at);
+  std::copy_n(last.mask, count, images.mask + at);
+  for (int c = 0; c < 3; ++c) {
+    std::copy_n(last.barycentrics[c], count, images.barycentrics[c] + at);
+    std::copy_n(last.normals[c], count, images.normals[c] + at);
   }
 }
 
 template <typename T>
 void draw_band(const RasterizeParams<T>& p, int64_t b, const Band& band, const List* lists, int64_t stride,
-               int64_t count) {
-  Target<T> target(p, b, band.level);
+               int64_t count, Canvas<T>& canvas) {
   const RasterVertex<T>* screen = p.screen + b * p.num_vertices;
-  const int64_t begin = int64_t(band.row_begin) * target.width, end = int64_t(band.row_end) * target.width;
-  std::fill(target.ids + begin, target.ids + end, -1);
-  std::fill(target.depth + begin, target.depth + end, std::numeric_limits<T>::infinity());
-  for (int c = 0; c < 3; ++c)
-    std::fill(target.barycentrics + c * target.plane + begin, target.barycentrics + c * target.plane + end, T(0));
+  const int64_t width = p.levels.width[band.level], plane = p.levels.height[band.level] * width;
+  const int64_t pixels = (band.row_end - band.row_begin) * width, first = band.row_begin * width;
+  canvas.clear(pixels);
+  const Target<T> target(canvas, width);
+  constexpr int kLanes = Simd<T>::kLanes;
   for (int64_t i = 0; i < count; ++i) {
     const List& list = lists[i * stride];
-    for (size_t j = 0; j < list.size; j += Simd<T>::kLanes)
-      draw_lanes(p, screen, list.data + j, int(std::min<size_t>(Simd<T>::kLanes, list.size - j)), band, target);
+    size_t j = 0;
+    for (; j + kLanes <= list.size; j += kLanes) draw_lanes(p, screen, list.data + j, kLanes, band, target);
+    if (j == list.size) continue;
+    int32_t last[kLanes];
+    for (int l = 0; l < kLanes; ++l) last[l] = list.data[std::min(j + l, list.size - 1)];
+    draw_lanes(p, screen, last, int(list.size - j), band, target);
   }
-  resolve(p, screen, begin, end, target);
+  const int64_t start = p.batch * p.levels.start[band.level] + b * plane + first, start3 = 3 * (start - first) + first;
+  resolve(p, screen, canvas, pixels,
+          {p.ids + start,
+           p.depth + start,
+           p.mask + start,
+           {p.barycentrics + start3, p.barycentrics + start3 + plane, p.barycentrics + start3 + 2 * plane},
+           {p.normals + start3, p.normals + start3 + plane, p.normals + start3 + 2 * plane}});
 }
 
 template <typename T>
@@ -359,6 +442,7 @@ void forward(const RasterizeParams<T>& p) {
   std::vector<List> lists(p.batch * chunks * per_sample);
 #pragma omp parallel num_threads(p.num_threads)
   {
+    Canvas<T> canvas(bands.order.front().pixels);
     project(p);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t i = 0; i < p.batch * chunks; ++i) {
@@ -368,7 +452,7 @@ void forward(const RasterizeParams<T>& p) {
 #pragma omp for schedule(dynamic, 1)
     for (int64_t i = 0; i < p.batch * per_sample; ++i) {
       const int64_t b = i % p.batch, band = bands.order[i / p.batch].band;
-      draw_band(p, b, bands.all[band], &lists[b * chunks * per_sample + band], per_sample, chunks);
+      draw_band(p, b, bands.all[band], &lists[b * chunks * per_sample + band], per_sample, chunks, canvas);
     }
   }
 }

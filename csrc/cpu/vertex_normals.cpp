@@ -1,5 +1,9 @@
 #include "garfast/vertex_normals.h"
 
+#include <cstring>
+
+#include "rows.h"
+
 namespace garfast {
 namespace GARFAST_ISA {
 namespace {
@@ -7,14 +11,34 @@ namespace {
 // Below this many vertices starting threads costs more than it saves.
 constexpr int64_t kSerial = 2048;
 
+// c_f of every triangle first, then their sums: a vertex that made those around it anew would make each three times.
 template <typename T>
 void forward(const VertexNormalsParams<T>& p) {
-  const int64_t total = p.batch * p.num_vertices;
-#pragma omp parallel for num_threads(p.num_threads) schedule(static) if (total > kSerial)
-  for (int64_t i = 0; i < total; ++i) {
-    const int64_t b = i / p.num_vertices, v = i % p.num_vertices;
-    vertex_normal(p.vertices + b * p.num_vertices * 3, p.triangles, p.offsets, p.corners, v, p.normals + 3 * i,
-                  p.inverse_length + i);
+  typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
+  const int64_t total = p.batch * p.num_vertices, triangles = p.offsets[p.num_vertices] / 3;
+  Scratch<T> scratch(4 * p.batch * triangles);
+  T* weighted = scratch.data();
+#pragma omp parallel num_threads(p.num_threads) if (total > kSerial)
+  {
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < p.batch * triangles; ++i) {
+      const int32_t* t = p.triangles + 3 * (i % triangles);
+      const Vec3<T> c = weighted_normal(p.vertices + i / triangles * p.num_vertices * 3, t);
+      const Quad padded{c.x, c.y, c.z, T(0)};
+      std::memcpy(weighted + 4 * i, &padded, sizeof(Quad));
+    }
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < total; ++i) {
+      const int64_t b = i / p.num_vertices, v = i % p.num_vertices;
+      const T* sample = weighted + 4 * b * triangles;
+      Quad sum{};
+      for (int32_t j = p.offsets[v]; j < p.offsets[v + 1]; ++j) {
+        Quad c;
+        std::memcpy(&c, sample + 4 * int64_t(uint32_t(p.corners[j]) / 3), sizeof(Quad));
+        sum += c;
+      }
+      unit_normal(Vec3<T>{sum[0], sum[1], sum[2]}, p.normals + 3 * i, p.inverse_length + i);
+    }
   }
 }
 

@@ -51,22 +51,32 @@ GARFAST_DECLARE_CPU(vertex_normals_backward, VertexNormalsBackwardParams<double>
 
 GARFAST_MATH_BEGIN
 
+// c_f of triangle t of one mesh.
+template <typename T>
+GARFAST_HD Vec3<T> weighted_normal(const T* vertices, const int32_t* t) {
+  const Vec3<T> a = load3(vertices + 3 * int64_t(t[0]));
+  const Vec3<T> b = load3(vertices + 3 * int64_t(t[1]));
+  const Vec3<T> c = load3(vertices + 3 * int64_t(t[2]));
+  return cross(b - a, c - a);
+}
+
+// n_v and 1 / |S_v| from S_v.
+template <typename T>
+GARFAST_HD void unit_normal(Vec3<T> sum, T* normal, T* inverse_length) {
+  const T length = std::sqrt(dot(sum, sum));
+  const T inverse = length > T(0) ? T(1) / length : T(0);
+  store3(normal, sum * inverse);
+  *inverse_length = inverse;
+}
+
 // n_v and 1 / |S_v| of one vertex of one mesh.
 template <typename T>
 GARFAST_HD void vertex_normal(const T* vertices, const int32_t* triangles, const int32_t* offsets,
                               const int32_t* corners, int64_t v, T* normal, T* inverse_length) {
   Vec3<T> sum{0, 0, 0};
-  for (int32_t i = offsets[v]; i < offsets[v + 1]; ++i) {
-    const int32_t* t = triangles + 3 * int64_t(corners[i] / 3);
-    const Vec3<T> a = load3(vertices + 3 * int64_t(t[0]));
-    const Vec3<T> b = load3(vertices + 3 * int64_t(t[1]));
-    const Vec3<T> c = load3(vertices + 3 * int64_t(t[2]));
-    sum = sum + cross(b - a, c - a);
-  }
-  const T length = std::sqrt(dot(sum, sum));
-  const T inverse = length > T(0) ? T(1) / length : T(0);
-  store3(normal, sum * inverse);
-  *inverse_length = inverse;
+  for (int32_t i = offsets[v]; i < offsets[v + 1]; ++i)
+    sum = sum + weighted_normal(vertices, triangles + 3 * int64_t(corners[i] / 3));
+  unit_normal(sum, normal, inverse_length);
 }
 
 // dL/dS_v = (g - n (n . g)) / |S_v|
