@@ -171,7 +171,10 @@ class Canvas {
 template <typename T>
 struct Target {
   int32_t* __restrict ids;
-  T* __restrict depth, * __restrict b0, * __restrict b1, * __restrict b2;
+  T* __restrict depth;
+  T* __restrict b0;
+  T* __restrict b1;
+  T* __restrict b2;
   int32_t width;
 
   Target(Canvas<T>& canvas, int32_t image_width)
@@ -346,6 +349,7 @@ void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, c
   typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
   using S = Simd<T>;
   using V = typename S::V;
+  static_assert(kBlock % S::kLanes == 0);
   const int32_t* ids = canvas.ids() + from;
   int32_t common = -1;
   for (int l = 0; l < kBlock; ++l) common &= ids[l];
