@@ -6,6 +6,7 @@ All of it works on one face in model space (millimetres, x to the subject's left
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,27 +89,16 @@ def contour_chains(
     chains = []
     for landmark, fraction in zip(jaw, inner, strict=True):
         point = vertices[landmark]
-        centre = np.array([0.0, max(float(point[1]), axis_y)])
-        outward = point[:2] - centre
-        reach = float(np.hypot(*outward))
-        outward = outward / reach
-        side = np.array([-outward[1], outward[0]])
-        distance = (vertices[:, :2] - centre) @ side
-        first, second = edges[:, 0], edges[:, 1]
-        cut = (distance[first] <= 0) != (distance[second] <= 0)
-        first, second = first[cut], second[cut]
-        share = distance[first] / (distance[first] - distance[second])
-        crossing = vertices[first] + share[:, None] * (vertices[second] - vertices[first])
-        nearest = np.where(share < 0.5, first, second)
-        radius = (crossing[:, :2] - centre) @ outward
+        cut = _fan_section(vertices, edges, point, axis_y)
         # The face is star-shaped around the head's axis, so the angle orders the cut from the front backward.
-        angle = np.arctan2(radius, crossing[:, 2])
-        own = np.arctan2(reach, point[2])
-        keep = (radius >= fraction * reach) & (angle < own)
+        angle = np.arctan2(cut.radius, cut.crossing[:, 2])
+        own = np.arctan2(cut.reach, point[2])
+        keep = (cut.radius >= fraction * cut.reach) & (angle < own)
         order = np.flatnonzero(keep)[np.argsort(-angle[keep])]
-        path = np.concatenate([point[None], crossing[order]])
+        nearest = np.where(cut.share < 0.5, cut.first, cut.second)
+        path = np.concatenate([point[None], cut.crossing[order]])
         length = np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()
-        off_plane = np.abs(distance[nearest[order]])
+        off_plane = np.abs(cut.distance[nearest[order]])
         chain = [int(landmark)]
         for step in range(int(length[-1] / spacing) + 1 if len(length) else 0):
             window = np.flatnonzero((length >= (step + 0.5) * spacing) & (length < (step + 1.5) * spacing))
@@ -121,6 +111,85 @@ def contour_chains(
     for row, chain in zip(padded, chains, strict=True):
         row[: len(chain)] = chain
     return padded
+
+
+class _Section(NamedTuple):
+    """Where the edges of a mesh cross a plane of the fan that :func:`contour_chains` describes."""
+
+    outward: Floats  # [2] unit vector from the fan's axis to the landmark, x and y
+    reach: float  # the landmark's distance from the axis, mm
+    distance: Floats  # [V] of all vertices from the plane, mm
+    first: Ints  # [E] the ends of the crossed edges
+    second: Ints
+    share: Floats  # [E] where between its ends an edge is crossed
+    crossing: Floats  # [E, 3] the crossings, mm
+    radius: Floats  # [E] their distances from the axis, mm
+
+
+def _fan_section(vertices: Floats, edges: Ints, point: Floats, axis_y: float) -> _Section:
+    centre = np.array([0.0, max(float(point[1]), axis_y)])
+    outward = point[:2] - centre
+    reach = float(np.hypot(*outward))
+    outward = outward / reach
+    distance = (vertices[:, :2] - centre) @ np.array([-outward[1], outward[0]])
+    first, second = edges[:, 0], edges[:, 1]
+    cut = (distance[first] <= 0) != (distance[second] <= 0)
+    first, second = first[cut], second[cut]
+    share = distance[first] / (distance[first] - distance[second])
+    crossing = vertices[first] + share[:, None] * (vertices[second] - vertices[first])
+    return _Section(outward, reach, distance, first, second, share, crossing, (crossing[:, :2] - centre) @ outward)
+
+
+def lower_edge_points(
+    vertices: Floats, triangles: Ints, jaw: Ints, *, axis_y: float, facing: float, reach: float = 14.0
+) -> tuple[Ints, Floats]:
+    """Where the surface below jaw landmarks has turned away from a viewer in front: the edge that one sees and marks.
+
+    Each landmark moves outward in its plane of the fan that :func:`contour_chains` describes until the surface's normal
+    is ``facing`` degrees from the direction of z. One that lies there already, or beyond, stays at its vertex.
+
+    Args:
+        vertices: [V, 3] mm.
+        triangles: [F, 3] of the skin; a landmark moves only on these.
+        jaw: [N] vertices of the jaw landmarks.
+        axis_y: height of the fan's axis, mm.
+        facing: degrees.
+        reach: how far behind its vertex a landmark's edge is looked for, mm.
+
+    Returns:
+        [N, 3] vertices of a triangle, the one that counts most first, and [N, 3] barycentric weights.
+    """
+    edges, normals = unique_edges(triangles), _vertex_normals(vertices, triangles)
+    indices, weights = np.repeat(jaw[:, None], 3, 1), np.tile(np.array([1.0, 0.0, 0.0]), (len(jaw), 1))
+    for k, landmark in enumerate(jaw):
+        point = vertices[landmark]
+        cut = _fan_section(vertices, edges, point, axis_y)
+        behind = point[2] - cut.crossing[:, 2]
+        near = np.flatnonzero((behind >= -1e-9) & (behind < reach) & (np.abs(cut.radius - cut.reach) < reach))
+        near = near[np.argsort(behind[near])]
+        share = cut.share[near, None]
+        normal = (1 - share) * normals[cut.first[near]] + share * normals[cut.second[near]]
+        turned = np.degrees(np.arctan2(normal[:, :2] @ cut.outward, normal[:, 2]))
+        if len(near) == 0 or turned[0] >= facing or turned.max() < facing:
+            continue
+        beyond = int((turned >= facing).argmax())
+        before, after = near[beyond - 1], near[beyond]
+        part = (facing - turned[beyond - 1]) / (turned[beyond] - turned[beyond - 1])
+        target = (1 - part) * cut.crossing[before] + part * cut.crossing[after]
+        corners, share = (values[0] for values in front_points(vertices, triangles, target[None, :2]))
+        order = np.argsort(-share, kind="stable")
+        indices[k], weights[k] = corners[order], share[order]
+    return indices, weights
+
+
+def _vertex_normals(vertices: Floats, triangles: Ints) -> Floats:
+    """Unit normals [V, 3], 0 where no triangle is."""
+    corners = vertices[triangles]
+    face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    total = np.stack(
+        [np.bincount(triangles.reshape(-1), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1
+    )
+    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
 def polygon_mask(points: Floats, polygon: Floats, soft: float, grow: float = 0.0) -> Floats:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 # Activations 0..1 by blendshape name without side; what the model lacks is skipped.
 _MOODS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
-    (0.26, {}),
+    (0.22, {}),
     (0.2, {"mouthSmile": (0.2, 0.8), "cheekSquint": (0, 0.6), "mouthDimple": (0, 0.4), "eyeSquint": (0, 0.4)}),
     (
         0.13,
@@ -29,6 +29,21 @@ _MOODS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
             "eyeSquint": (0.1, 0.6),
         },
     ),
+    # Broad smiles that show the teeth, with the jaw all but closed: what most people do for a photograph.
+    (
+        0.14,
+        {
+            "mouthSmile": (0.5, 1.0),
+            "jawOpen": (0.0, 0.12),
+            "mouthUpperUp": (0.1, 0.7),
+            "mouthLowerDown": (0.1, 0.8),
+            "mouthStretch": (0, 0.4),
+            "mouthDimple": (0, 0.5),
+            "cheekSquint": (0.1, 0.9),
+            "eyeSquint": (0, 0.6),
+        },
+    ),
+    (0.05, {"mouthUpperUp": (0.1, 0.7), "mouthLowerDown": (0.2, 0.9), "mouthStretch": (0.1, 0.8), "jawOpen": (0, 0.15)}),
     (0.13, {"jawOpen": (0.05, 0.4), "mouthFunnel": (0, 0.5), "mouthStretch": (0, 0.5), "mouthLowerDown": (0, 0.5)}),
     (0.06, {"jawOpen": (0.3, 0.95), "browInnerUp": (0.2, 1), "browOuterUp": (0.2, 1), "eyeWide": (0.2, 1)}),
     (0.05, {"browDown": (0.3, 1), "noseSneer": (0.1, 0.8), "mouthPress": (0, 0.8), "eyeSquint": (0, 0.6)}),
@@ -38,6 +53,7 @@ _MOODS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
     (0.03, {"mouthRight": (0, 0.7), "jawRight": (0, 0.5), "mouthSmile": (0, 0.5)}),
     (0.02, {"cheekPuff": (0.2, 1), "mouthPress": (0, 0.6), "jawOpenMouthClose": (0, 0.2)}),
 )
+_LOWER_FACES = 0.6  # share of faces whose jaw and chin vary beyond the model's prior
 _EXTRAS = (
     "browDown",
     "browInnerUp",
@@ -117,7 +133,11 @@ def sample_person(rng: np.random.Generator, template: HeadTemplate, config: Synt
     hair = hair_colour(rng, tone)
     model = template.model
     spread = rng.uniform(*config.shape_scale)
-    shape = np.clip(rng.standard_normal(model.num_shape) * spread, -3, 3).astype(np.float32)
+    shape = rng.standard_normal(model.num_shape) * spread
+    if rng.random() < _LOWER_FACES:
+        # Jaws and chins vary more among people than among the scans of a model.
+        shape += config.shape_scale[1] * rng.standard_normal(len(template.proportions)) @ template.proportions
+    shape = np.clip(shape, -3, 3).astype(np.float32)
     person = Person(shape, sample_expression(rng, model, config.expression), tone, skin, hair, None, _blotches(rng))
     _skin(rng, person)
     _makeup(rng, person)

@@ -48,6 +48,8 @@ class HeadTemplate:
         landmark_rows, landmark_weights: [68, 3] corners (drawn vertices) and weights of the landmarks.
         contour_rows: [17, K] drawn vertices over which the jaw's outline may slide, -1 where there are no more.
         head_axis: [3] a point on the head's vertical axis at eye height.
+        proportions: [4, S] unit directions of the shape coefficients that change most the height of the chin, how far
+            it stands out, the width of the jaw and the height of the upper lip.
         iris_sine: sine of the angle between gaze and iris border, seen from the eye's centre.
     """
 
@@ -75,6 +77,7 @@ class HeadTemplate:
     landmark_weights: Floats
     contour_rows: NDArray[np.int64]
     head_axis: Floats
+    proportions: Floats
     iris_sine: float
 
     @property
@@ -167,8 +170,24 @@ def build_template(model: MorphableModel) -> HeadTemplate:
         landmark_weights=model.landmark_weights.float().numpy(),
         contour_rows=np.where(contour_all >= 0, renumber[contour_all], -1),
         head_axis=head_axis,
+        proportions=_proportions(model),
         iris_sine=_IRIS_RADIUS / eye_frames[0][3] if eye_frames else 0.45,
     )
+
+
+def _proportions(model: MorphableModel) -> Floats:
+    """[4, S] the gradients of the lower face's proportions with respect to the shape coefficients, unit length."""
+    corners = model.shape_basis[:, model.landmark_triangles.long()].float()
+    moves = (corners * model.landmark_weights[..., None]).sum(2).numpy()  # [S, 68, 3]
+    changes = np.stack(
+        [
+            moves[:, 57, 1] - moves[:, 8, 1],
+            moves[:, 8, 2] - moves[:, 57, 2],
+            moves[:, 11, 0] - moves[:, 5, 0],
+            moves[:, 33, 1] - moves[:, 51, 1],
+        ]
+    )
+    return np.float32(changes / np.maximum(np.linalg.norm(changes, axis=1, keepdims=True), 1e-9))
 
 
 def _eye_frames(

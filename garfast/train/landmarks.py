@@ -18,6 +18,7 @@ from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop, normal, pick, uniform, warp
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.loop import Averaged, learning_rate
+from garfast.train.muon import muon_for
 from garfast.train.precision import autocast
 from garfast.train.renders import Renders
 from garfast.train.scenery import scenes
@@ -39,7 +40,9 @@ class LandmarkTraining:
         coarse_steps: how many of the steps, from the first, see crops of ``coarse_size`` pixels: half the work.
         coarse_size: side of the first crops, pixels.
         size: side of the crops after that, pixels.
-        rate: peak learning rate.
+        rate: peak learning rate: AdamW's, or with ``muon`` that of the kernels between features.
+        muon: orthogonal updates of those kernels (:mod:`garfast.train.muon`), and AdamW at a sixth of ``rate`` for the
+            rest; else AdamW for all.
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         seed: of the network's first weights and everything random.
         bfloat16: run the convolutions in bfloat16 where the processor has it.
@@ -53,6 +56,7 @@ class LandmarkTraining:
     coarse_size: int = 64
     size: int = 96
     rate: float = 1.5e-3
+    muon: bool = False
     decay: float = 0.4
     seed: int = 0
     bfloat16: bool = True
@@ -201,7 +205,12 @@ class LandmarkTask(AveragedTask):
         self.settings = settings
         torch.manual_seed(settings.seed)
         self.network = LandmarkNet(LandmarkNetConfig(size=settings.size)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=settings.rate, weight_decay=1e-3)
+        if settings.muon:
+            rates = {"rate": settings.rate, "other_rate": settings.rate / 6}
+            self.optimizer = muon_for(self.network, ("stem", "heatmaps", "spread", "face"), decay=1e-3, **rates)
+        else:
+            groups = [{"params": list(self.network.parameters()), "rate": settings.rate}]
+            self.optimizer = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=1e-3)
         self.average = Averaged(self.network, 0.999)
         if scenery is None:
             scenery = scenes(settings.seed, settings.background, settings.size)
@@ -215,7 +224,7 @@ class LandmarkTask(AveragedTask):
         size = settings.coarse_size if step < settings.coarse_steps else settings.size
         batch = self.sampler.training(rng, settings.batch, size)
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate * learning_rate(step, settings.steps, decay=settings.decay)
+            group["lr"] = group["rate"] * learning_rate(step, settings.steps, decay=settings.decay)
         self.network.train()
         with autocast("cpu", settings.bfloat16):
             out = self.network(batch.images.contiguous(memory_format=torch.channels_last))

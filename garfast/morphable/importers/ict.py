@@ -8,7 +8,9 @@ CVPR 2020 (arXiv:2004.03458). What the import decides, beyond centimetres -> mil
   bounds are 0 and 4. The kit states no statistics; this is a choice.
 - ``mouthClose`` makes sense only on an open jaw, so that mode becomes ``jawOpen + mouthClose``: the jaw opens behind
   closed lips. Non-negative coefficients then keep mouthClose <= jawOpen by themselves.
-- The kit's second jaw line serves as landmarks 0..16, since it follows the contour that 68-point detectors mark.
+- The kit's second jaw line serves as landmarks 0..16, since it follows the contour that 68-point detectors mark. Its
+  points of the chin (6..10) lie on the front, where the surface faces 45 to 65 degrees away; they go down to the lower
+  edge that annotators mark, where it faces 70 degrees away (3.6 mm lower for 8, 4.6 for 7 and 9, 1 for 6 and 10).
 - Brow landmarks (17..26) are lowered along the surface by 4.5 mm: the kit's sit on top of the brow ridge, 2-7 mm above
   where detectors put them.
 - Shells that only a special shader can draw are left out (tear film, blend and occlusion shells, eyelash cards, and the
@@ -31,10 +33,11 @@ from garfast.morphable.importers.ict_kit import IctArrays, read_kit
 from garfast.morphable.importers.ict_regions import region_masks
 from garfast.morphable.model import MorphableModel
 from garfast.morphable.model_file import read_arrays
-from garfast.morphable.surface import contour_chains, front_points
+from garfast.morphable.surface import contour_chains, front_points, lower_edge_points
 
 EXPRESSION_STD = 0.25  # activation per standard deviation
 BROW_DROP = 4.5  # mm
+JAW_FACING = 70.0  # degrees from the view of the front: where the chin's lower edge is marked
 MM_PER_CM = 10.0
 SOURCE = (
     "ICT Face Model Light, https://github.com/ICT-VGL/ICT-FaceKit; Li et al., Learning Formation of Physically-Based "
@@ -175,7 +178,13 @@ def _build(raw: IctArrays) -> MorphableModel:
     lowered = vertices[raw.landmarks[17:27], :2] - np.array([0.0, BROW_DROP])
     landmark_triangles[17:27], landmark_weights[17:27] = front_points(vertices, raw.triangles[skin], lowered)
     brows = (vertices[landmark_triangles[17:27]] * landmark_weights[17:27, :, None]).sum(1)
-    right = contour_chains(vertices, raw.triangles[skin], raw.landmarks[:9], axis_y=_AXIS_Y, inner=np.array(_INNER))
+    # The chin, then the left side as the mirror image of the right.
+    lower, shares = lower_edge_points(
+        vertices, raw.triangles[skin], raw.landmarks[:9], axis_y=_AXIS_Y, facing=JAW_FACING
+    )
+    landmark_triangles[:9], landmark_weights[:9] = lower, shares
+    landmark_triangles[9:17], landmark_weights[9:17] = raw.mirror[lower[7::-1]], shares[7::-1]
+    right = contour_chains(vertices, raw.triangles[skin], lower[:, 0], axis_y=_AXIS_Y, inner=np.array(_INNER))
     left = np.where(right >= 0, raw.mirror[right], -1)[-2::-1]  # the chin's chain is its own mirror image
     contour = np.concatenate([right, left])
     identity = raw.identity * np.float32(MM_PER_CM)
