@@ -11,6 +11,7 @@ from garfast.morphable.surface import (
     fit_sphere,
     front_points,
     line_distance,
+    lower_edge_points,
     mirrored_vertices,
     polygon_mask,
     smooth_curve,
@@ -38,6 +39,22 @@ def test_front_points_take_the_nearest_layer() -> None:
     np.testing.assert_allclose((vertices[index] * weight[..., None]).sum(1), [[7, 2, 5], [1, 8, 5]])
     with pytest.raises(ArgumentError, match="no surface at"):
         front_points(vertices, triangles, np.array([[20.0, 2.0]]))
+
+
+def test_lower_edge_points_lie_where_the_surface_turns_away() -> None:
+    vertices, triangles = _half_sphere()
+    chin, aside, beyond = 9 * 61 + 30, 9 * 61 + 34, 1 * 61 + 30
+    index, weight = lower_edge_points(
+        vertices, triangles, np.array([chin, aside, beyond]), axis_y=0.0, facing=60.0, reach=30.0
+    )
+    points = (vertices[index] * weight[..., None]).sum(1)
+    # On a sphere the normal is the direction from its centre, and the fan's planes hold the centre.
+    for point, start in zip(points[:2], vertices[[chin, aside]], strict=True):
+        assert np.degrees(np.arccos(point[2] / 80)) == pytest.approx(60, abs=1)
+        assert point[0] * start[1] == pytest.approx(point[1] * start[0], abs=30)  # mm², of 1 mm off the plane
+    assert (weight[:, 0] >= weight[:, 1]).all()
+    assert index[2].tolist() == [beyond] * 3
+    assert weight[2].tolist() == [1, 0, 0]
 
 
 def test_contour_chains_start_at_the_landmark_and_follow_their_plane() -> None:

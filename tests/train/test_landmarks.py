@@ -86,3 +86,23 @@ def test_too_few_renders_are_refused(tmp_path):
         LandmarkTask(SMALL, Renders(write_fake_renders(tmp_path, 3)))
     with pytest.raises(TrainingError, match="holds no rendered faces"):
         Renders(tmp_path / "none")
+
+
+@pytest.mark.parametrize("muon", [False, True])
+def test_a_training_begins_with_the_weights_of_another(renders, scenery, tmp_path, muon):
+    settings = replace(SMALL, muon=muon)
+    first = LandmarkTask(settings, renders, scenery=scenery)
+    assert np.isfinite(first.step(0)["loss"])
+    first.export(tmp_path / "w.safetensors", {})
+    other = LandmarkTask(replace(settings, seed=1), renders, scenery=scenery)
+    other.start_from(tmp_path / "w.safetensors", module.KIND)
+    stored = load_weights(tmp_path / "w.safetensors", kind=module.KIND)[1]
+    for state in (other.network.state_dict(), other.average.state):
+        assert all(torch.equal(state[name], value) for name, value in stored.items())
+
+
+def test_orthogonal_updates_have_a_rate_of_their_own(renders, scenery):
+    task = LandmarkTask(replace(SMALL, muon=True, rate=0.012), renders, scenery=scenery)
+    assert sorted({group["rate"] for group in task.optimizer.param_groups}) == pytest.approx([0.002, 0.012])
+    task.step(2)
+    assert all(group["lr"] < group["rate"] for group in task.optimizer.param_groups)  # warming up

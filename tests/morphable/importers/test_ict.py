@@ -10,7 +10,7 @@ import torch
 
 from garfast.errors import ModelFileError
 from garfast.morphable import MorphableModel, euler_to_matrix
-from garfast.morphable.importers.ict import BROW_DROP, import_ict
+from garfast.morphable.importers.ict import BROW_DROP, JAW_FACING, import_ict
 
 # The landmark on the other side of the face, for each of the 68.
 FLIP = [
@@ -85,6 +85,22 @@ def test_brow_landmarks_are_lowered_on_the_surface(face: MorphableModel, ict_pat
     after = face.landmarks(face.mean)[17:27].numpy()
     np.testing.assert_allclose(after[:, :2], before[:, :2] - [0, BROW_DROP], atol=1e-3)
     assert np.abs(after[:, 2] - before[:, 2]).max() < 6  # still on the brow ridge, not behind it
+
+
+def test_chin_landmarks_lie_on_its_lower_edge(face: MorphableModel, ict_path: Path) -> None:
+    with np.load(ict_path) as archive:
+        before = 10 * archive["vertices"][archive["landmarks68_jaw_alt"][:17]]
+    moved = face.landmarks(face.mean)[:17].numpy() - before
+    assert np.abs(moved[[*range(6), *range(11, 17)]]).max() < 1e-3
+    assert (moved[6:11, 1] < -0.8).all()  # mm
+    assert 2.5 < -moved[8, 1] < 4.5
+    assert np.linalg.norm(moved, axis=1).max() < 10
+    # Its tangent from the chin toward the neck: the surface has turned away from the front by the angle asked for.
+    chin = face.landmarks(face.mean)[8]
+    midline = face.mean[(face.mean[:, 0].abs() < 0.1) & ((face.mean - chin).norm(dim=1) < 8)]
+    behind, ahead = midline[midline[:, 2] < chin[2]], midline[midline[:, 2] > chin[2]]
+    step = ahead[(ahead - chin).norm(dim=1).argmin()] - behind[(behind - chin).norm(dim=1).argmin()]
+    assert float(torch.rad2deg(torch.atan2(step[2], step[1]))) == pytest.approx(JAW_FACING, abs=6)
 
 
 def test_first_candidate_is_the_jaw_landmark(face: MorphableModel) -> None:
