@@ -186,9 +186,7 @@ def _vertex_normals(vertices: Floats, triangles: Ints) -> Floats:
     """Unit normals [V, 3], 0 where no triangle is."""
     corners = vertices[triangles]
     face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.stack(
-        [np.bincount(triangles.reshape(-1), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1
-    )
+    total = np.stack([np.bincount(triangles.reshape(-1), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1)
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 

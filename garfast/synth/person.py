@@ -43,7 +43,7 @@ _MOODS: tuple[tuple[float, dict[str, tuple[float, float]]], ...] = (
             "eyeSquint": (0, 0.6),
         },
     ),
-    (0.05, {"mouthUpperUp": (0.1, 0.7), "mouthLowerDown": (0.2, 0.9), "mouthStretch": (0.1, 0.8), "jawOpen": (0, 0.15)}),
+    (0.05, {"mouthUpperUp": (0.1, 0.7), "mouthLowerDown": (0.2, 0.9), "mouthStretch": (0.1, 0.8), "jawOpen": (0, 0.1)}),
     (0.13, {"jawOpen": (0.05, 0.4), "mouthFunnel": (0, 0.5), "mouthStretch": (0, 0.5), "mouthLowerDown": (0, 0.5)}),
     (0.06, {"jawOpen": (0.3, 0.95), "browInnerUp": (0.2, 1), "browOuterUp": (0.2, 1), "eyeWide": (0.2, 1)}),
     (0.05, {"browDown": (0.3, 1), "noseSneer": (0.1, 0.8), "mouthPress": (0, 0.8), "eyeSquint": (0, 0.6)}),

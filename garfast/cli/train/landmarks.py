@@ -63,6 +63,6 @@ def command(
         chosen.steps,
         minutes,
         asdict(chosen)
-        | {"renders": task.sampler.renders.count, "alarms": bool(alarms), "started_from_weights": start_from is not None},
+        | {"renders": task.sampler.renders.count, "alarms": bool(alarms), "started": start_from is not None},
         KIND,
     )
