@@ -57,12 +57,5 @@ def command(
     task = LandmarkTask(chosen, Renders(renders), alarms=found)
     if start_from is not None and not (out / CHECKPOINT).is_file():
         task.start_from(start_from, KIND)
-    options.run(
-        task,
-        out,
-        chosen.steps,
-        minutes,
-        asdict(chosen)
-        | {"renders": task.sampler.renders.count, "alarms": bool(alarms), "started": start_from is not None},
-        KIND,
-    )
+    made_of = {"renders": task.sampler.renders.count, "alarms": bool(alarms), "weights": start_from is not None}
+    options.run(task, out, chosen.steps, minutes, asdict(chosen) | made_of, KIND)
