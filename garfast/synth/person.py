@@ -137,8 +137,15 @@ def sample_person(rng: np.random.Generator, template: HeadTemplate, config: Synt
     if rng.random() < _LOWER_FACES:
         # Jaws and chins vary more among people than among the scans of a model.
         shape += config.shape_scale[1] * rng.standard_normal(len(template.proportions)) @ template.proportions
-    shape = np.clip(shape, -3, 3).astype(np.float32)
-    person = Person(shape, sample_expression(rng, model, config.expression), tone, skin, hair, None, _blotches(rng))
+    person = Person(
+        np.float32(np.clip(shape, -3, 3)),
+        sample_expression(rng, model, config.expression),
+        tone,
+        skin,
+        hair,
+        None,
+        _blotches(rng),
+    )
     _skin(rng, person)
     _makeup(rng, person)
     _brows(rng, person)
