@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 NUM_LANDMARKS = 68
 NUM_JAW = 17
 
+# The prior that `MorphableModel.sample` draws from: the largest identity coefficient, in standard deviations, and the
+# share of expressions that a face shows.
+SHAPE_LIMIT = 3.0
+EXP_ACTIVE = 0.3
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MorphableModel:
@@ -145,6 +150,29 @@ class MorphableModel:
         for value, (start, stop) in zip(coefficients, rows, strict=True):
             flat = torch.addmm(flat, value.expand(batch, -1), self._basis[start:stop])
         return flat.view(batch, self.num_vertices, 3)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Random coefficients: the prior of faces that random samples, and claims about them, mean.
+
+        Identity coefficients are standard normal, cut off at ``SHAPE_LIMIT``. Nobody blinks, puckers and opens the jaw
+        at once: each expression is active with probability ``EXP_ACTIVE``; an active coefficient is standard normal,
+        folded to positive values where it is one-sided, and kept within ``exp_bounds``.
+
+        Args:
+            count: B, how many faces.
+            generator: on the CPU; None is torch's own.
+
+        Returns:
+            shape [B, S] and exp [B, E] with the model's dtype and device, for :meth:`evaluate`. The same generator
+            state gives the same faces on every device.
+        """
+        shape = torch.randn(count, self.num_shape, generator=generator).clamp(-SHAPE_LIMIT, SHAPE_LIMIT)
+        exp = torch.randn(count, self.num_exp, generator=generator)
+        exp = exp * (torch.rand(count, self.num_exp, generator=generator) < EXP_ACTIVE)
+        lower, upper = self.exp_bounds.unbind(1)
+        exp = exp.to(self.mean)
+        exp = torch.where(lower >= 0, exp.abs(), exp).clamp(lower, upper)
+        return shape.to(self.mean), exp
 
     def landmarks(self, vertices: Tensor) -> Tensor:
         """The 68 landmarks [..., 68, 3] of vertices [..., V, 3], in any space that is linear in the vertices.

@@ -27,6 +27,21 @@ def test_evaluate_is_equation_12(sheet: MorphableModel) -> None:
     torch.testing.assert_close(sheet.evaluate(shape, exp), expected, atol=1e-4, rtol=1e-5)
 
 
+def test_samples_are_faces_of_the_prior(sheet: MorphableModel) -> None:
+    model = replace(sheet, exp_bounds=torch.tensor([[0.0, 2.0], [-1.0, 2.0], [-torch.inf, torch.inf]]))
+    shape, exp = model.sample(4000, torch.Generator().manual_seed(0))
+    assert shape.shape == (4000, 5)
+    assert exp.shape == (4000, 3)
+    assert shape.abs().max() == 3.0
+    assert abs(float(shape.std()) - 1) < 0.02
+    assert (exp >= model.exp_bounds[:, 0]).all()
+    assert (exp <= model.exp_bounds[:, 1]).all()
+    assert ((exp != 0).float().mean(0) - 0.3).abs().max() < 0.03
+    again = model.sample(4000, torch.Generator().manual_seed(0))
+    assert shape.equal(again[0])
+    assert exp.equal(again[1])
+
+
 def test_evaluate_defaults_leading_coefficients_and_broadcasting(sheet: MorphableModel) -> None:
     assert sheet.evaluate().equal(sheet.mean[None])
     shape, exp = _coefficients(4, 5, 1), _coefficients(1, 3, 2)
