@@ -75,6 +75,34 @@ def random_faces(
     return Faces(landmarks, rotation, shape, exp)
 
 
+def pose_deviation(model: MorphableModel, faces: Faces, *, contour: str, noise: float = 0.5) -> Tensor:
+    """[B] root mean square error of the head's orientation, degrees, that landmarks of this noise leave at best.
+
+    To first order: the covariance of rotation, scale, offset and coefficients at the true face, seen by `orthographic`,
+    with the noise and the outline's points known, and normal coefficients that spread as `random_faces` draws them.
+    """
+    geometry = LandmarkGeometry.from_model(model)
+    coefficients = torch.cat([faces.shape, faces.exp], 1).double()
+    chosen = geometry.own_contour(len(coefficients))
+    if contour == "sliding":
+        chosen = geometry.choose_contour(coefficients, faces.rotation, math.sin(math.radians(8)))
+    mean, basis = geometry.select(chosen)
+    points = (mean + (basis @ coefficients[:, None, :, None])[..., 0]) @ faces.rotation.mT
+    batch, count = points.shape[:2]
+    x, y, z = points.unbind(-1)
+    zero = torch.zeros_like(x)
+    turn = torch.stack([zero, z, -y, -z, zero, x], -1).unflatten(-1, (2, 3))
+    offset = torch.eye(2, dtype=points.dtype).expand(batch, count, 2, 2)
+    by_coefficients = faces.rotation[:, None, :2] @ basis
+    columns = torch.cat([turn, points[..., :2, None], offset, by_coefficients], -1).flatten(1, 2) * (2.2 / noise)
+    information = columns.mT @ columns
+    precision = torch.ones(geometry.num_coefficients, dtype=points.dtype)
+    precision[geometry.num_shape :] = 1 / 0.3  # three in ten are active
+    information.diagonal(dim1=1, dim2=2)[:, 6:] += precision
+    covariance = torch.linalg.inv(information)[:, :3, :3]
+    return torch.rad2deg(covariance.diagonal(dim1=1, dim2=2).sum(1).sqrt())
+
+
 def turned(axis_angle: Tensor, rotation: Tensor) -> Tensor:
     """[B] angles in degrees between estimated axis-angle rotations and true matrices."""
     product = axis_angle_to_matrix(axis_angle.double()).mT @ rotation

@@ -15,7 +15,7 @@ from garfast.fit.landmarks_fit import LandmarkFitConfig, fit_landmarks
 from garfast.landmarks import example_landmarks, read_landmarks
 from garfast.morphable import MorphableModel, euler_to_matrix, load_model
 from garfast.morphable.importers.ict import import_ict
-from tests.fit.landmark_faces import IMAGE_SIZE, pinhole, random_faces, turned
+from tests.fit.landmark_faces import IMAGE_SIZE, pinhole, pose_deviation, random_faces, turned
 
 FIXED = LandmarkFitConfig(contour="fixed")
 
@@ -38,8 +38,10 @@ def test_recovers_random_faces(model: MorphableModel, contour: str) -> None:
     error = turned(fit.pose.rotation, faces.rotation)
     assert float(error.mean()) < 1.0
     assert float(error.quantile(0.95)) < 2.0
-    # The larger model has shapes that imitate a turn of the head (its modes carry 1.5 degrees of pitch), and nothing in
-    # 68 landmarks tells them apart.
+    # On average little more than what the noise leaves undetermined.
+    bound = pose_deviation(model, faces, contour=contour)
+    assert float(error.square().mean().sqrt()) < 1.25 * float(bound.square().mean().sqrt())
+    # The larger model has shapes that imitate a turn of the head, which 68 noisy landmarks do not always tell apart.
     assert float(error.max()) < (2.0 if model.name == "builtin" else 3.0)
 
 
