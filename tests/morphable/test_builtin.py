@@ -15,6 +15,8 @@ from garfast.morphable.builtin.eyes import CENTRE, RADIUS
 from garfast.morphable.builtin.landmarks import MIRRORED
 from garfast.morphable.intersections import crossing_triangles
 from garfast.morphable.model_file import read_arrays
+from garfast.ops import vertex_normals
+from garfast.synth.person import sample_expression
 
 Measure = Callable[[torch.Tensor], dict[str, float]]
 
@@ -204,6 +206,56 @@ def test_skin_does_not_pass_through_itself(face: MorphableModel) -> None:
     shape, _ = _random(face, 20, 7)
     faces = torch.cat([face.mean[None], face.evaluate(shape)])
     assert [len(crossing_triangles(v.numpy(), triangles)) for v in faces] == [0] * 21
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_samples_do_not_pass_through_themselves(face: MorphableModel, seed: int) -> None:
+    shape, exp = face.sample(15, torch.Generator().manual_seed(seed))
+    triangles = _soft_triangles(face)
+    assert [len(crossing_triangles(v.numpy(), triangles)) for v in face.evaluate(shape, exp)] == [0] * 15
+
+
+def test_moods_do_not_pass_through_themselves(face: MorphableModel) -> None:
+    rng = np.random.default_rng(1)
+    exp = torch.from_numpy(np.stack([sample_expression(rng, face, 1.0) for _ in range(15)]))
+    shape, _ = face.sample(15, torch.Generator().manual_seed(2))
+    triangles = _soft_triangles(face)
+    assert [len(crossing_triangles(v.numpy(), triangles)) for v in face.evaluate(shape, exp)] == [0] * 15
+
+
+def test_lids_that_blink_and_squint_slide_over_each_other(face: MorphableModel) -> None:
+    triangles = _soft_triangles(face)
+    lids = (face.regions["lids"] > 0.3).numpy()
+    triangles = triangles[lids[triangles].all(1)]
+    shape, _ = face.sample(60, torch.Generator().manual_seed(3))
+    for blink, squint in ((2.0, 1.0), (1.0, 2.0), (1.5, 1.5)):
+        exp = torch.zeros(60, face.num_exp)
+        for side in ("left", "right"):
+            exp[:, face.exp_names.index(f"blink_{side}")] = blink
+            exp[:, face.exp_names.index(f"squint_{side}")] = squint
+        crossing = [len(crossing_triangles(v.numpy(), triangles)) for v in face.evaluate(shape, exp)]
+        assert crossing == [0] * 60, (blink, squint)
+
+
+def test_teeth_stay_behind_the_lips(face: MorphableModel) -> None:
+    triangles = face.triangles.numpy()
+    front = (face.mean[:, 2] > 60) & (face.mean[:, 1] < -25)
+    skin = ((face.regions["skin"] > 0.99) & (face.regions["ears"] < 0.5) & front).numpy()
+    skin = triangles[skin[triangles].all(1)]
+    hard = ((face.regions["teeth"] > 0.5) | (face.regions["tongue"] > 0.5)).numpy()
+    both = np.concatenate([skin, triangles[hard[triangles].all(1)]])
+    shape, exp = face.sample(20, torch.Generator().manual_seed(5))
+    for vertices in face.evaluate(shape, exp):
+        first, second = crossing_triangles(vertices.numpy(), both).T
+        assert not ((first < len(skin)) & (second >= len(skin))).any()
+
+
+def test_chin_landmarks_lie_on_its_lower_edge(face: MorphableModel) -> None:
+    normals = vertex_normals(face.mean[None], face.triangles)[0]
+    chin = face.landmark_triangles[6:11, 0]
+    assert int(chin[2]) == anatomy.points_of_file(BUILTIN_PATH)["menton"]
+    assert (normals[chin, 2] < 0.45).all()
+    assert (normals[chin, 1] < -0.5).all()
 
 
 def test_no_single_expression_makes_the_skin_pass_through_itself(face: MorphableModel) -> None:

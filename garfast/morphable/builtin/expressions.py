@@ -23,7 +23,7 @@ class Frame:
     """What the fields are made from: positions and, for each vertex, which lip and which jaw it belongs to."""
 
     a: Assembly
-    p: np.ndarray
+    p: np.ndarray  # where the fields are evaluated: the vertices, the inside of the lips at the skin in front of it
     x: np.ndarray  # |x|
     side: np.ndarray  # +1 upper lip or above, -1 lower lip or below (skin, mouth_socket, teeth)
     lip: np.ndarray  # 1 on the lips and their inner side, fading over the skin around
@@ -32,7 +32,7 @@ class Frame:
     jaw_closed: np.ndarray  # the same where closed lips move together, both half the way
     rim: np.ndarray  # the vertex of the lids' rim that each vertex of the lid margins belongs to; itself elsewhere
 
-    def ball(self, cx: float, cy: float, cz: float, rx: float, ry: float, rz: float) -> np.ndarray:
+    def ball(self, cx: float, cy: float, cz: float, rx: float | np.ndarray, ry: float, rz: float) -> np.ndarray:
         """Gaussian on both sides of the face, skin and mouth only."""
         p = self.p
         e = ((self.x - cx) / rx) ** 2 + ((p[:, 1] - cy) / ry) ** 2 + ((p[:, 2] - cz) / rz) ** 2
@@ -57,7 +57,7 @@ class Frame:
 
 def make_frame(a: Assembly) -> Frame:
     """Prepare the masks."""
-    p = a.vertices
+    p = _field_points(a)
     x = np.abs(p[:, 0])
     skin, socket = a.is_piece("skin"), a.is_piece("mouth_socket")
     layout_y = np.where(skin, a.base[:, 1], p[:, 1])
@@ -66,7 +66,9 @@ def make_frame(a: Assembly) -> Frame:
     side = np.where(a.is_piece("teeth_upper"), 1.0, np.where(a.is_piece("teeth_lower", "tongue"), -1.0, side))
     span = np.clip(1 - (x / mouth.CORNER_X) ** 2, 0.0, 1.0)
     off = np.abs(p[:, 1] - mouth.stomion(x))
-    lip = (1 - smoothstep(off, 4.0, 17.0)) * (1 - smoothstep(x, 23.0, 34.0)) * smoothstep(p[:, 2], 60.0, 84.0)
+    # A cosine: the flattest way to nothing, so that strong pulls together do not fold the skin between lip and nose.
+    lip = 0.5 + 0.5 * np.cos(np.pi * np.clip(off / 24.0, 0.0, 1.0))
+    lip = lip * (1 - smoothstep(x, 23.0, 34.0)) * smoothstep(p[:, 2], 60.0, 84.0)
     lip = lip * (skin | socket)
     rim = np.arange(len(p))
     for line, left in ((a.eye_rim, True), (a.mirror[a.eye_rim], False)):
@@ -77,30 +79,46 @@ def make_frame(a: Assembly) -> Frame:
     return Frame(a, p, x, side, lip, span, jaw, closed, rim)
 
 
+def _field_points(a: Assembly) -> np.ndarray:
+    """Vertices [V, 3], the front of the mouth's inside moved forward to the lips before it.
+
+    What lies behind one another in the lips is then displaced alike, so that no expression makes the inner side of a
+    lip come out through its skin.
+    """
+    p = a.vertices.copy()
+    path = np.concatenate([a.upper_lip_rim, a.lower_lip_rim[::-1][1:]])
+    half = np.flatnonzero(a.is_piece("mouth_socket") & (p[:, 0] >= 0))
+    front = 1 - smoothstep(a.grid[half, 1], 0.56, 0.87)
+    p[half, 2] += front * (p[np.resize(path, len(half)), 2] - p[half, 2])
+    p[a.mirror[half], 2] = p[half, 2]
+    return p
+
+
 def _jaw_share(a, p, x, side, span, off, socket) -> np.ndarray:
     skin = a.is_piece("skin")
     angle = np.degrees(np.arctan2(p[:, 1] - JOINT[1], p[:, 2] - JOINT[2]))
     wide = smoothstep(-angle, 22.0, 46.0) * (1 - smoothstep(-angle, 60.0, 104.0)) * (p[:, 2] > JOINT[2] - 20)
-    wide = wide * smoothstep(p[:, 2], -6.0, 30.0) * (1 - smoothstep(-p[:, 1], 100.0, 150.0))
-    wide = np.where(p[:, 2] > 0, wide, 0.0)
+    wide = wide * smoothstep(p[:, 2], -14.0, 44.0) * (1 - smoothstep(-p[:, 1], 100.0, 150.0))
+    # Between the lower lip and the chin all goes with the jaw.
+    below = smoothstep(off, 3.0, 11.0) * (side < 0) * (1 - smoothstep(x, 12.0, 40.0)) * smoothstep(p[:, 2], 60.0, 80.0)
+    wide = wide + (1 - wide) * below
     own = np.where(side > 0, 0.0, 1.0)
     # At the corners of the mouth both lips move half the way.
     away = smoothstep(off, 0.0, 11.0)
     sharp = span**0.55 * (1 - away) + (1 - smoothstep(x, 5.0, 36.0)) * away
     corner = 0.5 + (own - 0.5) * sharp
     near = (1 - smoothstep(off, 3.0, 24.0)) * (1 - smoothstep(x, 22.0, 34.0)) * smoothstep(p[:, 2], 55.0, 75.0)
-    jaw = np.where(skin, wide * (1 - near) + corner * near, 0.0)
+    jaw = np.where(skin | socket, wide * (1 - near) + corner * near, 0.0)
     back = np.clip(a.grid[:, 1], 0.0, 1.0)
     # Behind the lips the floor goes with the lower teeth and the roof stays with the upper ones, but for the throat.
-    deep = 0.5 + (own - 0.5) * span**0.2
-    inner = corner + (deep - corner) * smoothstep(back, 0.2, 0.55)
-    inner = inner + (0.5 - inner) * smoothstep(back, 0.75, 1.0)
-    jaw = np.where(socket, inner, jaw)
+    deep = 0.5 + 0.5 * np.clip((mouth.stomion(x) - p[:, 1]) / 7.0, -1.0, 1.0)
+    deep = deep + (0.5 - deep) * smoothstep(back, 0.78, 1.0)
+    jaw = np.where(socket, jaw + (deep - jaw) * smoothstep(back, 0.44, 0.87), jaw)
     return np.where(a.is_piece("teeth_lower", "tongue"), 1.0, jaw)
 
 
 def _turn_jaw(f: Frame, degrees: float) -> np.ndarray:
-    q = f.p - JOINT
+    q = f.a.vertices - JOINT
     t = np.radians(degrees)
     y = np.cos(t) * q[:, 1] - np.sin(t) * q[:, 2]
     z = np.sin(t) * q[:, 1] + np.cos(t) * q[:, 2]
@@ -118,11 +136,13 @@ def _jaw_open(f: Frame) -> np.ndarray:
 
 
 def _corner(f: Frame, reach: float = 1.0) -> np.ndarray:
-    return f.ball(25, -53, 91, 11 * reach, 12 * reach, 16 * reach)
+    # Wider toward the cheek, which the corner of the mouth pushes before it.
+    across = np.where(f.x > 25.0, 17.0, 12.0) * reach
+    return f.ball(25, -53, 91, across, 13.0 * reach, 18.0 * reach)
 
 
 def _smile(f: Frame) -> np.ndarray:
-    d = f.pull((7.0, 9.0, -5.0), _corner(f))
+    d = f.pull((6.6, 9.0, -5.0), _corner(f))
     d += f.pull((2.4, 2.6, -1.6), f.ball(13, -54, 100, 8, 10, 14))
     d += f.pull((0.8, 4.2, 3.6), f.ball(38, -17, 80, 13, 10, 16))
     d += f.pull((0.6, -0.5, -1.6), f.ball(26, -36, 92, 4.5, 10, 12))
@@ -146,14 +166,14 @@ def _pucker(f: Frame) -> np.ndarray:
 def _funnel(f: Frame) -> np.ndarray:
     near = f.lip * f.span**0.5
     d = np.zeros_like(f.p)
-    d[:, 1] = 4.6 * f.side * near
+    d[:, 1] = 3.8 * f.side * near
     d[:, 2] = 4.5 * f.lip * (0.4 + 0.6 * f.span)
     d[:, 0] = -0.22 * f.p[:, 0] * f.lip
     return d
 
 
 def _stretch(f: Frame) -> np.ndarray:
-    return f.pull((7.0, -1.2, -5.0), _corner(f)) + f.pull((2.6, -0.3, -1.8), f.ball(13, -54, 100, 9, 10, 14))
+    return f.pull((6.0, -1.2, -4.6), _corner(f)) + f.pull((2.6, -0.3, -1.8), f.ball(13, -54, 100, 9, 10, 14))
 
 
 def _press(f: Frame) -> np.ndarray:
@@ -167,21 +187,24 @@ def _press(f: Frame) -> np.ndarray:
 
 def _upper_lip_raise(f: Frame) -> np.ndarray:
     up = f.lip * f.span**0.7 * (f.side > 0)
-    d = f.pull((0, 6.2, 0.8), up)
+    d = f.pull((0, 5.4, 0.9), up)
     d += f.pull((0.6, 3.0, 0.6), f.ball(18, -33, 97, 9, 9, 12) * (f.side > 0) * (1 - up))
-    return d + f.pull((0.5, 1.6, 0.4), f.ball(15, -24, 101, 5, 6, 9))
+    d += f.pull((0.5, 1.6, 0.4), f.ball(15, -24, 101, 5, 6, 9))
+    # The skin that is pushed together over the lip swells.
+    return d + f.pull((0, 0, 1.6), f.ball(0, -37, 104, 18, 4.5, 12) * f.a.is_piece("skin"))
 
 
 def _lower_lip_depress(f: Frame) -> np.ndarray:
     down = f.lip * f.span**0.7 * (f.side < 0)
-    d = f.pull((0, -6.4, 0.4), down)
-    return d + f.pull((0.4, -2.6, 0.8), f.ball(10, -73, 96, 15, 6, 14) * (f.side < 0) * (1 - down))
+    d = f.pull((0, -5.8, 0.6), down)
+    d += f.pull((0.4, -2.6, 0.8), f.ball(10, -73, 96, 15, 6, 14) * (f.side < 0) * (1 - down))
+    return d + f.pull((0, 0, 1.6), f.ball(0, -71, 98, 18, 4.5, 12) * f.a.is_piece("skin"))
 
 
 def _mouth_sideways(f: Frame) -> np.ndarray:
-    near = np.exp(-0.5 * ((f.x / 30) ** 4 + ((f.p[:, 1] + 54) / 20) ** 4)) * smoothstep(f.p[:, 2], 58.0, 88.0) * f.soft
+    near = np.exp(-0.5 * ((f.x / 36) ** 4 + ((f.p[:, 1] + 54) / 20) ** 4)) * smoothstep(f.p[:, 2], 58.0, 88.0) * f.soft
     d = np.zeros_like(f.p)
-    d[:, 0] = 7.5 * near
+    d[:, 0] = 7.0 * near
     d[:, 2] = -0.10 * f.p[:, 0] * near * 1.6
     return d
 
@@ -206,16 +229,17 @@ def _cheek_puff(f: Frame) -> np.ndarray:
 
 
 def _squint(f: Frame) -> np.ndarray:
-    d = _move_lids(f, upper=-1.6, lower=2.4)
+    d = _move_lids(f, upper=-0.6, lower=1.4, power=2.0)
     d += f.pull((0.3, 2.6, 1.6), f.ball(37, -6, 82, 14, 7, 14))
     # Crow's feet: beside the corner, which itself stays.
     return d + f.pull((-0.6, 0, 0), f.ball(53, 14, 72, 5, 7, 10) * smoothstep(f.x, 46.0, 52.0))
 
 
-def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
+def _move_lids(f: Frame, upper: float, lower: float, lift: float = 0.0, power: float = 1.0) -> np.ndarray:
     """Slide the lids over the eyeball.
 
-    upper, lower: mm at the middle of each margin, up is positive; nan closes the eye.
+    upper, lower: mm at the middle of each margin, up is positive; nan closes the eye. lift: mm by which the margin of
+    the upper lid comes forward. power: how much the motion keeps to the middle of the lids, away from their corners.
     """
     p, x = f.p, f.x
     lids = f.a.is_piece("skin") & (p[:, 2] > 55.0)
@@ -227,8 +251,10 @@ def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
     opening = opening * smoothstep(u, -0.01, 0.045) * (1 - smoothstep(u, 0.97, 1.005))
     mid = 0.5 * (top + bottom)
     above = p[:, 1] > mid
-    travel_up = -(opening - 1.1 * shape) * 0.86 if np.isnan(upper) else upper * shape
-    travel_low = (opening - 1.1 * shape) * 0.14 if np.isnan(lower) else lower * shape
+    # What closed lids leave open is a larger share of the opening toward the corners, where the lift is small.
+    closing = opening - np.maximum(1.1 * shape, 0.22 * opening * (1 - smoothstep(shape, 0.2, 0.7)))
+    travel_up = -closing * 0.86 if np.isnan(upper) else upper * shape**power
+    travel_low = closing * 0.14 if np.isnan(lower) else lower * shape**power
     distance = np.where(above, p[:, 1] - top, bottom - p[:, 1])
     reach = np.where(above, 10.5, 8.0)
     fade = 1 - smoothstep(distance, 0.2, reach)
@@ -247,11 +273,13 @@ def _move_lids(f: Frame, upper: float, lower: float) -> np.ndarray:
     dz = (slid - rest) * on_ball * (dy != 0)
     # A little slack, so that half-way positions, which are straight blends, still clear the eyeball.
     slack = 0.035 * np.abs(dy)
+    slack = slack + lift * above * smoothstep(shape, 0.0, 0.5) * (1 - smoothstep(distance, 0.3, 7.0)) * lids * inside
     return np.stack([np.zeros_like(dy), dy, dz + slack], 1)[f.rim]
 
 
 def _blink(f: Frame) -> np.ndarray:
-    d = _move_lids(f, np.nan, np.nan)
+    # The upper lid comes down before the lower one: a lid that squints, looks down or is narrow slides under it.
+    d = _move_lids(f, np.nan, np.nan, lift=3.0)
     return d + f.pull((0, -1.0, 0.0), f.ball(32, 33, 88, 14, 5, 12) * f.a.is_piece("skin"))
 
 
@@ -267,8 +295,8 @@ def _brow_outer(f: Frame) -> np.ndarray:
 
 
 def _brow_lower(f: Frame) -> np.ndarray:
-    d = f.pull((-2.2, -4.2, 0.8), f.ball(13, 32, 94, 10, 8, 16)) + f.pull(
-        (-0.8, -2.6, 0.4), f.ball(32, 34, 88, 12, 7, 16)
+    d = f.pull((-2.2, -3.3, 0.8), f.ball(12, 35, 94, 9, 9, 16)) + f.pull(
+        (-0.8, -1.4, 0.4), f.ball(32, 36, 88, 12, 9, 16)
     )
     return d + f.pull((0.0, -0.8, 1.0), f.ball(0, 31, 97, 7, 7, 14))
 
@@ -286,7 +314,7 @@ def _nostril_flare(f: Frame) -> np.ndarray:
 
 
 def _eyes_wide(f: Frame) -> np.ndarray:
-    return _move_lids(f, 2.6, -1.0) + f.pull((0, 1.6, 0.2), f.ball(32, 33, 88, 16, 6, 14))
+    return _move_lids(f, 1.4, -1.0) + f.pull((0, 2.4, 0.2), f.ball(32, 33, 88, 16, 9, 14))
 
 
 def _gaze(f: Frame, degrees: float, vertical: bool) -> np.ndarray:
@@ -298,7 +326,7 @@ def _gaze(f: Frame, degrees: float, vertical: bool) -> np.ndarray:
         k = 1 if vertical else 0
         d[ball, k], d[ball, 2] = t * q[:, 2], -t * q[:, k]
     if vertical:
-        d += _move_lids(f, 1.3 * np.sign(degrees), 0.7 * np.sign(degrees))
+        d += _move_lids(f, 1.2 * np.sign(degrees), 0.6 * np.sign(degrees), power=1.5)
     return d
 
 
@@ -315,7 +343,7 @@ def _jaw_forward(f: Frame) -> np.ndarray:
 
 
 def _dimple(f: Frame) -> np.ndarray:
-    return f.pull((3.0, 0.6, -4.2), f.ball(26, -53, 90, 7, 7, 14))
+    return f.pull((2.4, 0.5, -3.6), f.ball(26, -53, 90, 9, 8, 14))
 
 
 Range = tuple[float, float]
@@ -371,7 +399,7 @@ def _hold_eyes(a: Assembly, d: np.ndarray) -> np.ndarray:
     v = a.vertices
     away = np.linalg.norm((np.abs(v) * [1, 0, 0] + v * [0, 1, 1]) - eyes.CENTRE, axis=1) - eyes.RADIUS
     skin = a.is_piece("skin")
-    near = skin * (1 - smoothstep(away, 2.0, 6.0)) * smoothstep(v[:, 2], 66.0, 72.0)
+    near = skin * (1 - smoothstep(away, 2.0, 12.0)) * smoothstep(v[:, 2], 66.0, 72.0)
     out = d * (1 - near)[:, None]
     out[~skin & a.is_piece("lid_margin", "eyeball")] = 0.0
     return out

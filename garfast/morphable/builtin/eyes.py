@@ -65,8 +65,8 @@ def add_lids(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     along = smoothstep(u, -0.05, 0.25) * (1 - smoothstep(u, 0.85, 1.25))
     # Upper fold: a narrow groove 7 mm above the margin with the soft tissue of the brow hanging over it.
     fold = upper_lid(np.clip(ax, INNER[0] + 2, OUTER[0] - 1)) + 4.6 + 1.6 * np.sin(np.pi * np.clip(u, 0, 1)) - y
-    out = out - along * 1.1 * np.exp(-0.5 * (fold / 0.9) ** 2)
-    out = out + along * 1.0 * np.exp(-0.5 * ((fold + 3.4) / 2.2) ** 2)
+    out = out - along * 0.8 * np.exp(-0.5 * (fold / 1.1) ** 2)
+    out = out + along * 0.8 * np.exp(-0.5 * ((fold + 3.4) / 2.4) ** 2)
     # Lower fold, fainter.
     bag = lower_lid(np.clip(ax, INNER[0] + 2, OUTER[0] - 1)) - 6.5 - y
     return out - along * 0.45 * np.exp(-0.5 * (bag / 1.6) ** 2)

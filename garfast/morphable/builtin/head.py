@@ -11,7 +11,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import CubicSpline, PchipInterpolator
+
+from .shapes import smoothstep
 
 # front y, front z | side x, y, z | back y, z | exponent of the front half, of the back half
 _LEVELS = np.array(
@@ -29,12 +31,18 @@ _LEVELS = np.array(
         [-74.0, 96.5, 62.0, -46.0, -2.0, -56.0, -70.0, 1.9, 2.1],
         [-90.0, 92.5, 61.4, -53.0, -2.0, -64.0, -67.0, 1.88, 2.1],
         [-98.0, 83.0, 58.5, -58.0, -3.0, -70.0, -66.0, 1.88, 2.1],
-        [-99.0, 66.0, 55.5, -63.0, -5.0, -77.0, -65.0, 2.0, 2.1],
-        [-101.0, 46.0, 54.0, -70.0, -8.0, -86.0, -64.5, 2.1, 2.1],
-        [-117.0, 37.0, 53.0, -92.0, -14.0, -104.0, -65.0, 2.1, 2.1],
-        [-138.0, 34.0, 54.0, -120.0, -17.0, -126.0, -68.0, 2.1, 2.1],
+        [-99.5, 66.5, 55.5, -63.0, -5.0, -77.0, -65.0, 2.0, 2.1],
+        [-103.5, 47.0, 54.0, -70.0, -8.0, -86.0, -64.5, 2.1, 2.1],
+        [-119.0, 37.5, 53.0, -92.0, -14.0, -104.0, -65.0, 2.1, 2.1],
+        [-139.0, 34.0, 54.0, -120.0, -17.0, -126.0, -68.0, 2.1, 2.1],
         [-160.0, 30.0, 57.5, -150.0, -19.0, -150.0, -73.0, 2.1, 2.1],
     ]
+)
+
+# Behind the jaw the side of the head runs down into the neck without the jaw's edge: half width x at height y.
+_NAPE = PchipInterpolator(
+    [-150.0, -120.0, -92.0, -70.0, -60.0, -53.0, -46.0, -36.0, -22.0, -4.0, 16.0],
+    [57.5, 54.0, 53.0, 54.4, 55.8, 57.6, 60.0, 64.0, 68.8, 72.5, 73.8],
 )
 
 
@@ -76,6 +84,8 @@ def base_surface(theta: np.ndarray, level: np.ndarray) -> np.ndarray:
     # The superellipse in angle form: radius of the unit superellipse in direction (s, c).
     r = (np.abs(s) ** n + np.abs(c) ** n + 1e-12) ** (-1.0 / n)
     share = _side_share(theta)
+    behind = smoothstep(np.degrees(np.abs(theta)), 74.0, 112.0) * (1 - smoothstep(side_y, -24.0, 12.0))
+    side_x = side_x + behind * (_NAPE(np.clip(side_y, -150.0, 16.0)) - side_x)
     x = side_x * r * s
     z = side_z + np.where(front, front_z - side_z, side_z - back_z) * r * c
     y = np.where(front, front_y, back_y) * (1 - share) + side_y * share

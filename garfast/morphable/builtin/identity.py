@@ -102,7 +102,7 @@ MODES: dict[str, Field] = {
         p, x=3.0 * _side(p, 26, 66) * _band(p[:, 1], -75, -5, 10, 55) * smoothstep(p[:, 2], -30, 30)
     ),
     "jaw_width": lambda p: _field(
-        p, x=3.0 * _side(p, 18, 56) * _band(p[:, 1], -125, -75, -60, -8) * smoothstep(p[:, 2], -45, 0)
+        p, x=3.0 * _side(p, 24, 58) * _band(p[:, 1], -125, -75, -60, -8) * smoothstep(p[:, 2], -45, 0)
     ),
     "head_breadth": lambda p: _field(p, x=3.0 * _sag(p) * _above(p, -20, 40) * (1 - smoothstep(p[:, 2], 15, 80))),
     "forehead_width": lambda p: _field(p, x=3.0 * _sag(p) * _above(p, -12, 58) * smoothstep(p[:, 2], 0, 60)),
@@ -152,10 +152,10 @@ MODES: dict[str, Field] = {
     "eye_depth": lambda p: _field(p, z=-1.5 * _ball(p, 31, 15, 80, 14, 11, 18)),
     "eye_height": lambda p: _field(p, y=1.4 * _ball(p, 31, 15, 80, 19, 12, 22)),
     "lid_fold": lambda p: _field(
-        p, y=-1.3 * _ball(p, 33, 27, 86, 13, 4.0, 10), z=0.8 * _ball(p, 33, 26, 86, 13, 4.0, 10)
+        p, y=-0.6 * _ball(p, 33, 28, 86, 13, 5.5, 10), z=0.8 * _ball(p, 33, 26, 86, 13, 4.0, 10)
     ),
     "brow_ridge": lambda p: _field(p, z=1.6 * (_ball(p, 0, 32, 97, 14, 7, 20) + _ball(p, 28, 34, 90, 14, 6, 20))),
-    "brow_height": lambda p: _field(p, y=1.8 * _ball(p, 30, 35, 88, 26, 7.5, 24)),
+    "brow_height": lambda p: _field(p, y=1.3 * _ball(p, 30, 37, 88, 26, 10.0, 24)),
     "brow_slope": lambda p: _field(p, y=1.5 * (_ball(p, 46, 34, 78, 11, 8, 18) - _ball(p, 10, 32, 95, 10, 7, 18))),
     "cheekbone": lambda p: _outward(p) * (2.4 * _ball(p, 50, -4, 66, 13, 11, 18))[:, None],
     "cheekbone_height": lambda p: _field(p, y=2.2 * _ball(p, 48, -8, 66, 15, 14, 20)),
@@ -207,11 +207,11 @@ MODES: dict[str, Field] = {
 def _lid_spread(p: np.ndarray) -> np.ndarray:
     x = np.abs(p[:, 0])
     u = np.clip((x - eyes.INNER[0]) / (eyes.OUTER[0] - eyes.INNER[0]), 0, 1)
-    span = np.sin(np.pi * u) ** 0.8
+    span = np.sin(np.pi * u) ** 1.5
     near = np.exp(-0.5 * ((p[:, 2] - 84) / 8) ** 2)
     up = np.exp(-0.5 * ((p[:, 1] - 20.5) / 2.8) ** 2)
     down = np.exp(-0.5 * ((p[:, 1] - 9.8) / 2.8) ** 2)
-    return _field(p, y=near * span * (0.75 * up - 0.45 * down))
+    return _field(p, y=near * span * (0.65 * up - 0.35 * down))
 
 
 def _masculine(p: np.ndarray) -> np.ndarray:

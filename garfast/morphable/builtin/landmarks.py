@@ -20,9 +20,6 @@ MIRRORED = np.concatenate(
 
 # Frontal positions x, y in mm on the subject's left, as 2D detectors place them on the outline and the brows.
 _JAW = {
-    8: (0.0, -97.2),
-    9: (14.0, -95.0),
-    10: (28.0, -88.5),
     11: (41.5, -78.0),
     12: (52.5, -63.0),
     13: (60.0, -45.0),
@@ -30,6 +27,9 @@ _JAW = {
     15: (68.5, -5.0),
     16: (70.0, 14.0),
 }
+# The chin is marked on its lower edge, where the skin turns from the front to the underside: the outermost vertex near
+# the line from the mouth through x, y, seen with the head tipped back by `tip` (a slope); landmark 8 is the menton.
+_CHIN = {8: (0.0, -97.0, 0.12), 9: (14.0, -94.5, 0.14), 10: (28.5, -88.5, 0.2)}
 # The brow ends about a centimetre beyond the outer corner of the eye.
 _BROW = {22: (10.5, 32.0), 23: (22.0, 36.5), 24: (34.0, 38.0), 25: (46.0, 35.5), 26: (55.5, 28.5)}
 _NOSE = {27: (0.0, 19.0), 28: (0.0, 6.0), 29: (0.0, -7.0), 30: (0.0, -20.5)}
@@ -57,6 +57,17 @@ def _frontmost(a: Assembly, x: float, y: float) -> tuple[np.ndarray, np.ndarray]
     return tri[best], weight / weight.sum()
 
 
+def _lower_edge(a: Assembly, x: float, y: float, tip: float) -> int:
+    """The vertex of the chin's lower edge in the frontal direction of x, y from the middle of the mouth."""
+    out = np.array([x, y - mouth.stomion(np.zeros(1))[0]])
+    out /= np.linalg.norm(out)
+    p = a.vertices
+    off = (p[:, 0] - x) * out[1] - (p[:, 1] - y) * out[0]
+    near = a.is_piece("skin") & (p[:, 2] > 60.0) & (p[:, 1] < -80.0)
+    near &= (p[:, 0] == 0.0) if x == 0 else (np.abs(off) < 2.0) & (p[:, 0] > 0)
+    return int(np.argmax(np.where(near, p[:, :2] @ out + tip * p[:, 2], -np.inf)))
+
+
 def _rim_vertex(a: Assembly, rim: np.ndarray, x: float) -> int:
     return int(rim[np.argmin(np.abs(a.vertices[rim, 0] - x))])
 
@@ -73,6 +84,8 @@ def landmarks(a: Assembly) -> tuple[np.ndarray, np.ndarray]:
     for i, (x, y) in _JAW.items():
         at = to_plane(*locate(np.array([x]), np.array([y])))[0]
         vertex(i, int(skin[np.argmin(np.linalg.norm(flat - at, axis=1))]))
+    for i, (x, y, tip) in _CHIN.items():
+        vertex(i, _lower_edge(a, x, y, tip))
     for i, (x, y) in (_BROW | _NOSE | _NOSE_BASE).items():
         triangles[i], weights[i] = _frontmost(a, x, y)
     for i, x in _LIPS.items():

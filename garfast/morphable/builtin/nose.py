@@ -19,8 +19,8 @@ def distance(p: np.ndarray) -> np.ndarray:
     flank = round_cone(q, (0, 20, 71.0), (2.5, -15, 91.5), 6.4, 12.6)
     f = smooth_min(ridge, flank, 9.0)
     # Tip: two domes; wing: a ball drawn forward; column between the nostrils.
-    f = smooth_min(f, ellipsoid(q, (2.4, -19.4, 112.2), (7.5, 8.0, 8.4)), 5.0)
-    wing = round_cone(q, (12.2, -23.6, 99.0), (8.2, -21.2, 110.0), 5.2, 5.0)
+    f = smooth_min(f, ellipsoid(q, (2.8, -18.8, 111.4), (8.2, 9.2, 9.2)), 6.0)
+    wing = round_cone(q, (11.6, -22.6, 98.0), (8.0, -20.6, 109.5), 5.9, 5.6)
     f = smooth_min(f, wing, 4.5)
     column = round_cone(q, (0, -23.2, 114.0), (0, -25.2, 102.0), 3.4, 3.9)
     f = smooth_min(f, column, 3.5)

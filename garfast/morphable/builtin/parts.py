@@ -104,11 +104,13 @@ def mouth_socket(upper: np.ndarray, lower: np.ndarray, position: np.ndarray, bas
     sign[len(upper) - 1] = 0.0
     x = p[:, 0] / p[:, 0].max()
     ease = np.sqrt(np.clip(1 - x**2, 0, 1))
+    near_corner = np.minimum(ease / 0.3, 1.0)
     rings = []
     for up, back, wide in (
         (0.9, 1.6, 1.0),
         (3.2, 4.2, 1.0),
-        (11.0, 6.0, 1.03),
+        (6.6, 5.8, 1.01),
+        (11.0, 7.0, 1.03),
         (15.0, 15.0, 1.08),
         (15.5, 28.0, 1.05),
         (10.0, 46.0, 0.85),
@@ -116,11 +118,11 @@ def mouth_socket(upper: np.ndarray, lower: np.ndarray, position: np.ndarray, bas
         q = p.copy()
         q[:, 0] *= wide
         # The pocket behind the lips keeps its height toward the cheeks, the lips themselves taper.
-        taper = 0.12 if up < 5 else 0.55
+        taper = 0.12 if up < 5 else 0.55 * near_corner
         q[:, 1] += sign * up * (taper + (1 - taper) * ease)
         q[:, 2] -= back * (1.0 + 0.35 * x**2 * (back < 20))
         # The vertical edge where roof and floor meet bends outward, so that no sideways shear can fold it.
-        q[len(upper) - 1, 0] += 1.4 * min(1.0, max(0.0, (up - 4.0) / 8.0))
+        q[:, 0] += 1.4 * (1 - near_corner) * min(1.0, max(0.0, (up - 4.0) / 8.0))
         rings.append(q)
     n = len(path)
     rows = [path] + [base + k * n + np.arange(n) for k in range(len(rings))]

@@ -24,6 +24,23 @@ def _skin_uv(theta: np.ndarray, level: np.ndarray) -> np.ndarray:
     return np.stack([0.5 + 0.5 * (1.7 * t - 0.7 * t * np.abs(t)), down(level)], -1)
 
 
+def _unfold(uv: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Places uv [U, 2] without folds: the corners of a triangle that lies turned over go between their neighbours.
+
+    Around the nostrils the skin is so steep that a narrow triangle can turn over in the unwrap.
+    """
+    uv = uv.copy()
+    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    for _ in range(20):
+        a, b, c = uv[triangles].transpose(1, 0, 2)
+        folded = (b - a)[:, 0] * (c - a)[:, 1] < (b - a)[:, 1] * (c - a)[:, 0]
+        if not folded.any():
+            return uv
+        corners = np.unique(triangles[folded])
+        uv[corners] = [uv[edges[edges[:, 0] == i, 1]].mean(axis=0) for i in corners]
+    raise RuntimeError("the unwrap of the skin stays folded")
+
+
 def _piece_uv(name: str, grid: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Places of the other pieces in the strip under the skin, mirrored for the subject's right."""
     discs = {"eyeball": (0.925, 0.078, 0.07), "ear": (0.802, 0.106, 0.048)}
@@ -45,6 +62,8 @@ def texture(a: Assembly) -> tuple[np.ndarray, np.ndarray]:
     """uv [U, 2] and uv_triangles [F, 3]; no two triangles overlap."""
     v = a.vertices
     uv = _skin_uv(a.theta, a.level)
+    skin = a.triangles[a.is_piece("skin")[a.triangles].all(axis=1)]
+    uv = _unfold(uv, skin[np.ptp(uv[skin, 0], axis=1) < 0.5])  # none across the seam
     # The lid margins lie inside the eye openings of the unwrap.
     rim_size = len(a.eye_rim)
     for side in (1, -1):
