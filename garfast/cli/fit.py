@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +124,15 @@ def command(
         photographs = [] if sequence else find_images(images)
     if output is None:
         raise click.UsageError("say where to write: -o FOLDER.")
+    new_fitter = partial(
+        Fitter,
+        landmarks=landmarks,
+        model=model,
+        projection=projection,
+        stages=stages,
+        weights=weights,
+        refinement=refinement,
+    )
     films = [] if example or sequence else films_among(images)
     if films or sequence:
         check_alone("--sequence" if sequence else "a film", {"--same-person": same_person, "--example": example})
@@ -134,15 +144,7 @@ def command(
                 film,
                 files,
                 Path(output),
-                lambda: Fitter(
-                    landmarks=landmarks,
-                    model=model,
-                    device=device,
-                    projection=projection,
-                    stages=stages,
-                    weights=weights,
-                    refinement=refinement,
-                ),
+                partial(new_fitter, device=device),
                 projection=projection,
                 smoothing=smooth,
                 fps=fps,
@@ -160,14 +162,8 @@ def command(
         own_gpu = share is not None and device == "auto" and _several_gpus()
 
         def make_fitter() -> Fitter:
-            return Fitter(
-                landmarks=landmarks,
-                model=model,
+            return new_fitter(
                 device=f"cuda:{share.local_rank}" if share is not None and own_gpu else device,
-                projection=projection,
-                stages=stages,
-                weights=weights,
-                refinement=refinement,
                 shared_shape=same_person,
                 at_once=batch if same_person else None,
             )
