@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from garfast.synth.config import SynthConfig
     from garfast.synth.faces import SyntheticFaces
+    from garfast.synth.shards import ShardedFaces
 
-__all__ = ["SynthConfig", "SyntheticFaces"]
+__all__ = ["ShardedFaces", "SynthConfig", "SyntheticFaces"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from garfast.synth.faces import SyntheticFaces
 
         return SyntheticFaces
+    if name == "ShardedFaces":
+        from garfast.synth.shards import ShardedFaces
+
+        return ShardedFaces
     if name == "SynthConfig":
         from garfast.synth.config import SynthConfig
 
