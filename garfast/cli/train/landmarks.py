@@ -47,7 +47,6 @@ def command(
     import torch
 
     from garfast.train.landmarks import KIND, LandmarkTask, LandmarkTraining
-    from garfast.train.loop import CHECKPOINT
     from garfast.train.mining import load_finder, mine
     from garfast.train.renders import Renders
 
@@ -55,7 +54,5 @@ def command(
     chosen = LandmarkTraining(**settings, bfloat16=not float32)
     found = mine(load_finder(alarms), chosen.seed, 2000, chosen.size, ratio=(1.2, 1.7)) if alarms else None
     task = LandmarkTask(chosen, Renders(renders), alarms=found)
-    if start_from is not None and not (out / CHECKPOINT).is_file():
-        task.start_from(start_from, KIND)
     made_of = {"renders": task.sampler.renders.count, "alarms": bool(alarms), "weights": start_from is not None}
-    options.run(task, out, chosen.steps, minutes, asdict(chosen) | made_of, KIND)
+    options.run(task, out, chosen.steps, minutes, asdict(chosen) | made_of, KIND, start_from)

@@ -52,7 +52,6 @@ def command(
 
     from garfast.networks.normal_estimator import NormalEstimatorConfig
     from garfast.networks.weights import load_weights
-    from garfast.train.loop import CHECKPOINT
     from garfast.train.normals import KIND, SIZE, NormalTask, NormalTraining
     from garfast.train.portraits import open_portraits
 
@@ -63,6 +62,4 @@ def command(
     if start_from is not None:
         config = NormalEstimatorConfig.from_dict(load_weights(start_from, kind=KIND)[0])
     task = NormalTask(chosen, source, config)
-    if start_from is not None and not (out / CHECKPOINT).is_file():
-        task.start_from(start_from, KIND)
-    options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, KIND)
+    options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, KIND, start_from)

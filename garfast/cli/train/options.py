@@ -92,10 +92,25 @@ def model_shares(texts: tuple[str, ...]) -> list[tuple[MorphableModel, float]]:
     return pairs
 
 
-def run(task: Task, out: Path, steps: int, minutes: float | None, settings: dict[str, Any], kind: str) -> None:
-    """Train a task, write its weights as OUT/KIND.safetensors and say how it went."""
-    from garfast.train.loop import LoopConfig, train, write_settings
+def run(
+    task: Task,
+    out: Path,
+    steps: int,
+    minutes: float | None,
+    settings: dict[str, Any],
+    kind: str,
+    start_from: Path | None = None,
+) -> None:
+    """Train a task, write its weights as OUT/KIND.safetensors and say how it went.
 
+    The weights ``start_from`` are where an :class:`AveragedTask` begins, unless OUT holds a run that goes on.
+    """
+    from garfast.train.averaged_task import AveragedTask
+    from garfast.train.loop import CHECKPOINT, LoopConfig, train, write_settings
+
+    if start_from is not None and not (out / CHECKPOINT).is_file():
+        assert isinstance(task, AveragedTask)
+        task.start_from(start_from, kind)
     write_settings(out, settings)
     done = train(task, LoopConfig(out, steps, minutes=minutes))
     path = out / f"{kind}.safetensors"
