@@ -9,9 +9,11 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from garfast.errors import ArgumentError
+from garfast.ops import vertex_normals
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -159,7 +161,9 @@ def lower_edge_points(
     Returns:
         [N, 3] vertices of a triangle, the one that counts most first, and [N, 3] barycentric weights.
     """
-    edges, normals = unique_edges(triangles), _vertex_normals(vertices, triangles)
+    edges = unique_edges(triangles)
+    mesh = torch.from_numpy(vertices)[None], torch.from_numpy(triangles.astype(np.int32))
+    normals = vertex_normals(*mesh, impl="reference")[0].numpy()
     indices, weights = np.repeat(jaw[:, None], 3, 1), np.tile(np.array([1.0, 0.0, 0.0]), (len(jaw), 1))
     for k, landmark in enumerate(jaw):
         point = vertices[landmark]
@@ -180,14 +184,6 @@ def lower_edge_points(
         order = np.argsort(-share, kind="stable")
         indices[k], weights[k] = corners[order], share[order]
     return indices, weights
-
-
-def _vertex_normals(vertices: Floats, triangles: Ints) -> Floats:
-    """Unit normals [V, 3], 0 where no triangle is."""
-    corners = vertices[triangles]
-    face = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    total = np.stack([np.bincount(triangles.reshape(-1), np.repeat(face[:, k], 3), len(vertices)) for k in range(3)], 1)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
 def polygon_mask(points: Floats, polygon: Floats, soft: float, grow: float = 0.0) -> Floats:
