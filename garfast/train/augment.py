@@ -74,7 +74,7 @@ def develop(rng: torch.Generator, images: Tensor, *, jpeg: float = 0.25) -> Tens
     count, _, size, _ = images.shape
     ramp = (torch.arange(size) + 0.5) / size - 0.5
     shade = ramp[None, None] * normal(rng, (count, 1, 1), 0.25) + ramp[None, :, None] * normal(rng, (count, 1, 1), 0.25)
-    images = images * (1 + shade[:, None])
+    images = images * (1 + shade[:, None]) * _lamps(rng, count, size)
     images = torch.cat([_optics(rng, part) for part in images.chunk(max(1, count // 8))]).clamp(0, 1)
     images = images ** normal(rng, (count, 1, 1, 1), 0.25).exp()
     mean = images.mean((1, 2, 3), keepdim=True)
@@ -92,6 +92,21 @@ def develop(rng: torch.Generator, images: Tensor, *, jpeg: float = 0.25) -> Tens
     for k in compressed.nonzero()[:, 0].tolist():
         images[k] = _jpeg(images[k], int(quality[k]))
     return images
+
+
+def _lamps(rng: torch.Generator, count: int, size: int) -> Tensor:
+    """Gains [B, 3, S, S] of the light of two coloured lamps on either side of a fifth of the images, 1 on the others.
+
+    The lamps run along the colours of hot bodies, orange to blue, and less across them: parties, stages, windows.
+    """
+    heat = torch.tensor([1.0, 0.1, -1.1])[None, :] * normal(rng, (2 * count, 1), 0.3)
+    tint = torch.tensor([-0.5, 1.0, -0.5])[None, :] * normal(rng, (2 * count, 1), 0.1)
+    one, other = (heat + tint)[:, :, None, None].chunk(2)
+    angle = uniform(rng, (count, 1, 1, 1), 0, 2 * np.pi)
+    axis = ((torch.arange(size) + 0.5) / size - 0.5) * 2
+    share = torch.sigmoid(uniform(rng, (count, 1, 1, 1), 0, 4) * (axis * angle.cos() + axis[:, None] * angle.sin()))
+    lit = torch.rand((count, 1, 1, 1), generator=rng) < 0.2
+    return torch.where(lit, torch.lerp(one, other, share).exp(), 1.0)
 
 
 def _optics(rng: torch.Generator, images: Tensor) -> Tensor:
