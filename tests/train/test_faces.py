@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from garfast.networks.face_finder import STRIDE, FaceFinderConfig, FinderOutput
+from garfast.networks.weights import load_weights
 from garfast.train import faces as module
 from garfast.train.faces import FaceTask, FaceTraining, Scenes, SceneSampler, finder_loss
 from garfast.train.renders import Renders
@@ -59,3 +62,16 @@ def test_a_step_lowers_the_loss_and_is_repeatable(renders):
     scenery = scenes(0, 4, 64)
     losses = [[FaceTask(settings, renders, scenery=scenery).step(0)["loss"]] for _ in range(2)]
     assert losses[0] == losses[1]
+
+
+def test_a_run_can_begin_with_earlier_weights(renders, tmp_path):
+    settings = FaceTraining(steps=4, batch=3, size=64, scene_size=64)
+    scenery = scenes(0, 4, 64)
+    first = FaceTask(settings, renders, scenery=scenery)
+    first.step(0)
+    first.export(tmp_path / "faces.safetensors", {})
+    other = FaceTask(replace(settings, seed=5), renders, scenery=scenery)
+    other.start_from(tmp_path / "faces.safetensors", module.KIND)
+    stored = load_weights(tmp_path / "faces.safetensors", kind=module.KIND)[1]
+    for state in (other.network.state_dict(), other.average.state):
+        assert all(torch.equal(state[name], value) for name, value in stored.items())
