@@ -124,6 +124,17 @@ def _rot90(points: np.ndarray, width: float) -> np.ndarray:
     return np.stack([points[:, 1], width - points[:, 0]], 1)
 
 
+@pytest.mark.parametrize("side", [1.05, 1.2, 1.5])
+def test_a_photo_that_is_the_crop_of_a_face(astronaut, truth, side):
+    low, high = truth.min(0), truth.max(0)
+    half = 0.5 * side * (high - low).max()
+    x0, y0 = (0.5 * (low + high) - half).round().astype(int)
+    crop = np.ascontiguousarray(astronaut[y0 : y0 + int(2 * half), x0 : x0 + int(2 * half)])
+    found = detect_embedded(crop)
+    assert len(found) == 1
+    assert _nme(found[0].landmarks, truth - [x0, y0]) < 1.5 * ASTRONAUT_BOUND
+
+
 def test_several_faces_the_largest_first(astronaut):
     face = astronaut[0:256, 96:352]
     canvas = np.full((400, 700, 3), 100, np.uint8)
