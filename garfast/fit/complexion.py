@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-# Regions of a model that have a say here; 'behind' (the ears) and 'above' (the brows) are made for every model.
+# Regions of a model that have a say here. 'behind' (the ears), 'below' (the chin) and 'above' (the brows) are made for
+# every model.
 COLOUR_REGIONS = ("skin", "neck", "scalp", "lips", "brows", "eyeballs", "teeth", "tongue", "mouth_socket")
-_NO_FACE_SKIN = ("behind", *COLOUR_REGIONS[1:])
+_NO_FACE_SKIN = ("behind", "below", *COLOUR_REGIONS[1:])
 
 # What a hidden place of a region looks like; all else looks like the face's skin.
 _REGION_COLOURS = {
@@ -44,9 +45,8 @@ def plausible(regions: Mapping[str, Tensor], colour: Tensor, weight: Tensor, rim
     """
     result = torch.ones_like(weight)
     scalp = regions.get("scalp", torch.zeros_like(weight))
-    beyond = torch.maximum(
-        regions.get("neck", torch.zeros_like(weight)), regions.get("behind", torch.zeros_like(weight))
-    )
+    places = [regions[name] for name in ("neck", "behind", "below") if name in regions]
+    beyond = torch.stack([rim * (1 - regions.get("above", torch.zeros_like(rim))), *places]).amax(0)
     for place, typical in ((beyond * (1 - scalp), _face_skin(regions, weight)), (scalp, scalp)):
         seen = (weight[0] > 0.5) & (typical[0] > 0.5)
         if int(seen.sum()) < _FEWEST:

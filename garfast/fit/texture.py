@@ -143,8 +143,10 @@ class _Texels(NamedTuple):
     def regions(self, model: MorphableModel) -> dict[str, Tensor]:
         """The model's regions that matter for colours as images [1,T,T]."""
         masks = {name: mask for name, mask in model.regions.items() if name in COLOUR_REGIONS}
-        # The nape and the like, behind the ends of the jaw line; and what is above the brows. Both fade over 2 cm.
+        # The nape and the like, behind the ends of the jaw line, and what is above the brows: both fade over 2 cm. The
+        # throat, below the chin.
         landmarks = model.landmarks(model.mean)
+        masks["below"] = ((landmarks[8, 1] - model.mean[:, 1]) / 5).clamp(0, 1)
         masks["behind"] = ((landmarks[[0, 16], 2].mean() - model.mean[:, 2]) / 20).clamp(0, 1)
         masks["above"] = ((model.mean[:, 1] - landmarks[17:27, 1].mean()) / 20).clamp(0, 1)
         images = self.image(self.points(torch.stack(list(masks.values()), 1), self.corners(model)).clamp(0, 1))
