@@ -14,52 +14,48 @@ void blend(P mean, P basis, P step, P weights, P result, int64_t num_rows, int64
   GARFAST_CALL_CPU(synth_blend, p);
 }
 
-void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentrics, P depth, P bounds, P middle_ids,
-                P middle_barycentrics, P middle_depth, int64_t num_vertices, int64_t num_triangles, int64_t height,
-                int64_t width, bool orthographic, bool cull, bool clear) {
-  const SynthVisibilityParams p{in<float>(positions),
-                                in<int32_t>(triangles),
-                                in<float>(camera),
-                                in<float>(frame),
-                                out<int32_t>(ids),
-                                out<float>(barycentrics),
-                                out<float>(depth),
-                                out<int64_t>(bounds),
-                                out<int32_t>(middle_ids),
-                                out<float>(middle_barycentrics),
-                                out<float>(middle_depth),
-                                num_vertices,
-                                num_triangles,
-                                height,
-                                width,
-                                orthographic,
-                                cull,
-                                clear};
-  GARFAST_CALL_CPU(synth_visibility, p);
+void depth(P positions, P triangles, P camera, P frame, P front, int64_t num_vertices, int64_t num_triangles,
+           int64_t size, bool cull, bool clear) {
+  const SynthDepthParams p{in<float>(positions),
+                           in<int32_t>(triangles),
+                           in<float>(camera),
+                           in<float>(frame),
+                           out<float>(front),
+                           num_vertices,
+                           num_triangles,
+                           size,
+                           cull,
+                           clear};
+  GARFAST_CALL_CPU(synth_depth, p);
 }
 
-void shade(P positions, P normals, P attributes, P triangles, P materials, P ids, P barycentrics, P depth, P parameters,
-           P ambient, P shadow, P noise, P frame, P frame_depth, P bounds, int64_t height, int64_t width,
-           int64_t shadow_size) {
-  const SynthShadeParams p{in<float>(positions),
-                           in<float>(normals),
-                           in<float>(attributes),
-                           in<int32_t>(triangles),
-                           in<uint8_t>(materials),
-                           in<int32_t>(ids),
-                           in<float>(barycentrics),
-                           in<float>(depth),
-                           in<float>(parameters),
-                           in<float>(ambient),
-                           in<float>(shadow),
-                           in<int8_t>(noise),
-                           out<float>(frame),
-                           out<float>(frame_depth),
-                           in<int64_t>(bounds),
-                           height,
-                           width,
-                           shadow_size};
-  GARFAST_CALL_CPU(synth_shade, p);
+void draw(P positions, P normals, P attributes, P triangles, P materials, P camera, P parameters, P ambient, P shadow,
+          P noise, P corners, P frame, P near, P layer_near, P layer_ids, P normal_map, P mask, int64_t num_vertices,
+          int64_t num_triangles, int64_t height, int64_t width, int64_t shadow_size, bool cull) {
+  const SynthDrawParams p{in<float>(positions),
+                          in<float>(normals),
+                          in<float>(attributes),
+                          in<int32_t>(triangles),
+                          in<uint8_t>(materials),
+                          in<float>(camera),
+                          in<float>(parameters),
+                          in<float>(ambient),
+                          in<float>(shadow),
+                          in<int8_t>(noise),
+                          in<int8_t>(corners),
+                          out<float>(frame),
+                          out<float>(near),
+                          out<float>(layer_near),
+                          out<int32_t>(layer_ids),
+                          out<float>(normal_map),
+                          out<uint8_t>(mask),
+                          num_vertices,
+                          num_triangles,
+                          height,
+                          width,
+                          shadow_size,
+                          cull};
+  GARFAST_CALL_CPU(synth_draw, p);
 }
 
 void head(P vertices, P rotation, P translation, P triangles, P constants, P closed, P opened, P light, float mouth,
@@ -85,19 +81,6 @@ void head(P vertices, P rotation, P translation, P triangles, P constants, P clo
                           num_triangles,
                           plane_size};
   GARFAST_CALL_CPU(synth_head, p);
-}
-
-void normal_map(P normals, P triangles, P ids, P barycentrics, P bounds, P map, P mask, int64_t height, int64_t width) {
-  const SynthNormalMapParams p{in<float>(normals),
-                               in<int32_t>(triangles),
-                               in<int32_t>(ids),
-                               in<float>(barycentrics),
-                               in<int64_t>(bounds),
-                               out<float>(map),
-                               out<uint8_t>(mask),
-                               height,
-                               width};
-  GARFAST_CALL_CPU(synth_normal_map, p);
 }
 
 void resolve(P frame, P picture, P sums, int64_t height, int64_t width) {
@@ -127,10 +110,9 @@ void tone(P light, P gain, P curve, P result, float range, int64_t pixels, int64
 void bind_synth(py::module_& m) {
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("synth_blend", &blend, nogil);
-  m.def("synth_visibility", &visibility, nogil);
+  m.def("synth_depth", &depth, nogil);
   m.def("synth_head", &head, nogil);
-  m.def("synth_shade", &shade, nogil);
-  m.def("synth_normal_map", &normal_map, nogil);
+  m.def("synth_draw", &draw, nogil);
   m.def("synth_resolve", &resolve, nogil);
   m.def("synth_compose", &compose, nogil);
   m.def("synth_tone", &tone, nogil);

@@ -1,34 +1,10 @@
-// From a shaded frame to a picture: normals per pixel, means of samples, what is behind, the tone curve.
+// From a shaded frame to a picture: means of samples, what is behind, the tone curve.
 #include <algorithm>
-#include <cmath>
 
 #include "garfast/synth.h"
-#include "garfast/vec3.h"
 
 namespace garfast {
 namespace GARFAST_ISA {
-
-void synth_normal_map(const SynthNormalMapParams& p) {
-  const int64_t pixels = p.height * p.width;
-  std::fill_n(p.map, 3 * pixels, 0.0f);
-  std::fill_n(p.mask, pixels, uint8_t(0));
-  for (int64_t row = p.bounds[0]; row < p.bounds[1]; ++row)
-    for (int64_t column = p.bounds[2]; column < p.bounds[3]; ++column) {
-      const int64_t i = row * p.width + column;
-      if (p.ids[i] < 0) continue;
-      const int32_t* c = p.triangles + 3 * int64_t(p.ids[i]);
-      const float w0 = p.barycentrics[i], w1 = p.barycentrics[pixels + i];
-      Vec3<float> n = load3(p.normals + 3 * int64_t(c[0])) * w0 + load3(p.normals + 3 * int64_t(c[1])) * w1 +
-                      load3(p.normals + 3 * int64_t(c[2])) * (1.0f - w0 - w1);
-      const float length = std::sqrt(dot(n, n));
-      // Vertex normals of a crease may cancel; such a pixel faces the camera.
-      n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
-      p.map[i] = n.x;
-      p.map[pixels + i] = n.y;
-      p.map[2 * pixels + i] = n.z;
-      p.mask[i] = 1;
-    }
-}
 
 void synth_resolve(const SynthResolveParams& p) {
   double sums[4] = {0, 0, 0, 0};

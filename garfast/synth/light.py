@@ -105,7 +105,7 @@ _TURN_PROBES_INVERSE = np.linalg.pinv(harmonics(_TURN_PROBES)).astype(np.float32
 
 
 def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Floats | None, dict[str, float]]:
-    """The scene's depth from the key light, and the parameters that look it up.
+    """The scene's front seen from the key light, and the parameters that look it up.
 
     Args:
         layers: what throws shadows.
@@ -125,13 +125,13 @@ def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Float
             layer.positions, layer.triangles, camera, _SHADOW_SIZE, into=depth, frame=placed, cull=layer.cull
         )
     half = 0.5 * _SHADOW_SIZE
-    rows = {"x": frame[0] * half / _SHADOW_REACH, "y": -frame[1] * half / _SHADOW_REACH, "d": -frame[2]}
+    rows = {"x": frame[0] * half / _SHADOW_REACH, "y": -frame[1] * half / _SHADOW_REACH, "z": frame[2]}
     parameters: dict[str, float] = {}
     for name, row in rows.items():
         parameters |= {f"map_{name}{axis}": float(value) for axis, value in zip("xyz", row, strict=True)}
     parameters["map_x0"] = half - 0.5 - float(rows["x"] @ centre)
     parameters["map_y0"] = half - 0.5 - float(rows["y"] @ centre)
-    parameters["shadow_bias"] = _SHADOW_BIAS + float(rows["d"] @ centre)
+    parameters["map_z0"] = _SHADOW_BIAS - float(rows["z"] @ centre)
     return depth, parameters
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -9,18 +10,9 @@ from numpy.typing import NDArray
 
 from garfast.errors import BackendUnavailableError
 from garfast.ops import _native
-from garfast.synth.noise import noise_bank
+from garfast.synth.noise import noise_bank, noise_corners
 
 Floats = NDArray[np.float32]
-
-
-class Visibility(NamedTuple):
-    """What each sample of a picture sees of one mesh. Outside ``bounds`` the arrays hold anything."""
-
-    ids: NDArray[np.int32]  # [H, W] triangle, -1 where there is none
-    barycentrics: Floats  # [2, H, W] weights of the triangle's first two corners
-    depth: Floats  # [H, W] distance along -z, inf where there is nothing
-    bounds: NDArray[np.int64]  # [4] first and last-plus-one row and column that the mesh may reach, all even
 
 
 def kernels() -> object:
@@ -73,43 +65,6 @@ def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats,
     return out
 
 
-def visibility(
-    positions: Floats,
-    triangles: NDArray[np.int32],
-    camera: Floats,
-    size: tuple[int, int],
-    *,
-    orthographic: bool,
-    cull: bool,
-    middles: bool = False,
-) -> tuple[Visibility, Visibility | None]:
-    """Nearest triangle at each sample.
-
-    Args:
-        positions: [V, 3] camera space, mm.
-        triangles: [F, 3], counter-clockwise from outside.
-        camera: [4] NDC coefficients, as for ``garfast.ops.rasterize_normals``.
-        size: (H, W) of the sample grid, even.
-        cull: leave out triangles seen from inside.
-        middles: see also what the middles of blocks of 2x2 samples see, for a fraction of a pass of its own.
-
-    Returns:
-        What the samples see, [H, W], and what the middles see, [H / 2, W / 2], or None.
-    """
-    seen = _unseen(size)
-    coarse = _unseen((size[0] // 2, size[1] // 2)) if middles else None
-    _visibility(positions, triangles, camera, None, seen.depth, seen, coarse, orthographic, cull, True)
-    if coarse is not None:
-        np.floor_divide(seen.bounds, 2, out=coarse.bounds)
-    return seen, coarse
-
-
-def _unseen(size: tuple[int, int]) -> Visibility:
-    return Visibility(
-        np.empty(size, np.int32), np.empty((2, *size), np.float32), np.empty(size, np.float32), np.empty(4, np.int64)
-    )
-
-
 def depth_map(
     positions: Floats,
     triangles: NDArray[np.int32],
@@ -120,42 +75,23 @@ def depth_map(
     frame: Floats | None = None,
     cull: bool = False,
 ) -> Floats:
-    """Orthographic depth [size, size] of a mesh, inf where there is nothing.
+    """The front of a mesh seen along -z without perspective: the largest z [size, size], -inf where there is nothing.
 
     Args:
+        positions: [V, 3].
+        triangles: [F, 3], counter-clockwise from outside.
+        camera: [4] NDC coefficients, as for ``garfast.ops.rasterize_normals``.
         into: an earlier map, to which the mesh is added.
         frame: [3, 4] turns and moves the positions first.
+        cull: leave out triangles seen from inside.
     """
-    depth = np.empty((size, size), np.float32) if into is None else into
-    _visibility(positions, triangles, camera, frame, depth, None, None, True, cull, into is None)
-    return depth
-
-
-def _visibility(
-    positions: Floats,
-    triangles: NDArray[np.int32],
-    camera: Floats,
-    frame: Floats | None,
-    depth: Floats,
-    seen: Visibility | None,
-    middles: Visibility | None,
-    orthographic: bool,
-    cull: bool,
-    clear: bool,
-) -> None:
-    _check(np.float32, positions, camera, *([] if frame is None else [frame]), depth)
+    front = np.empty((size, size), np.float32) if into is None else into
+    _check(np.float32, positions, camera, *([] if frame is None else [frame]), front)
     _check(np.int32, triangles)
-    kernels().synth_visibility(  # type: ignore[attr-defined]
-        *map(_at, (positions, triangles, camera, frame)),
-        *map(_at, (None, None, depth, None) if seen is None else seen),
-        *map(_at, (None, None, None) if middles is None else middles[:3]),
-        len(positions),
-        len(triangles),
-        *depth.shape,
-        orthographic,
-        cull,
-        clear,
+    kernels().synth_depth(  # type: ignore[attr-defined]
+        *map(_at, (positions, triangles, camera, frame, front)), len(positions), len(triangles), size, cull, into is None
     )
+    return front
 
 
 class Layer(NamedTuple):
@@ -164,60 +100,76 @@ class Layer(NamedTuple):
     positions: Floats  # [V, 3] camera space, mm
     normals: Floats  # [V, 3]
     attributes: Floats  # [V, A]
-    triangles: NDArray[np.int32]  # [F, 3]
+    triangles: NDArray[np.int32]  # [F, 3], counter-clockwise from outside
     materials: NDArray[np.uint8]  # [F]
-    cull: bool
+    cull: bool  # leave out triangles seen from inside
 
 
 class Frame(NamedTuple):
-    """A picture in the making, at two samples a side."""
+    """A picture in the making, at two samples a side, and room to draw a layer."""
 
     colour: Floats  # [2H, 2W, 4] linear, premultiplied
-    depth: Floats  # [2H, 2W]
+    near: Floats  # [2H, 2W] z without perspective, 1 / depth with it, -inf where there is nothing
+    layer_near: Floats  # [2H, 2W]
+    layer_ids: NDArray[np.int32]  # [2H, 2W]
 
     @classmethod
     def empty(cls, size: tuple[int, int]) -> Frame:
-        """A frame for a picture of (H, W) pixels."""
-        height, width = size
-        depth = np.full((2 * height, 2 * width), np.inf, np.float32)
-        return cls(np.zeros((2 * height, 2 * width, 4), np.float32), depth)
+        """An empty frame for a picture of (H, W) pixels. It is this thread's only one: the next takes its memory, which
+        would cost more to fetch and to clear each time than some layers to draw."""
+        fine = (2 * size[0], 2 * size[1])
+        frame: Frame | None = getattr(_mine, "frame", None)
+        if frame is None or frame.near.shape != fine:
+            planes = (np.empty(fine, np.float32) for _ in range(2))
+            frame = _mine.frame = cls(np.empty((*fine, 4), np.float32), *planes, np.empty(fine, np.int32))
+        frame.colour.fill(0)
+        frame.near.fill(-np.inf)
+        return frame
 
 
-def shade(
-    layer: Layer, seen: Visibility, parameters: Floats, ambient: Floats, shadow: Floats | None, frame: Frame
-) -> None:
+_mine = threading.local()
+
+
+def draw(
+    layer: Layer,
+    camera: Floats,
+    parameters: Floats,
+    ambient: Floats,
+    shadow: Floats | None,
+    frame: Frame,
+    *,
+    normals: bool = False,
+) -> tuple[Floats, NDArray[np.uint8]] | None:
     """Draw a layer into the frame wherever it is nearer than what is there.
 
     Args:
+        camera: [4] NDC coefficients, as for ``garfast.ops.rasterize_normals``.
         parameters: [P], in the order of :func:`parameter_names`.
         ambient: [9, 3] irradiance coefficients.
         shadow: [M, M] depth map from the key light, or None.
+        normals: see also what the pixels' middles see of this layer alone, for a fraction of a pass of its own.
+
+    Returns:
+        The layer's unit normals [3, H, W], 0 where it is not seen, and where it is [H, W]; None without ``normals``.
     """
-    bank = noise_bank()
-    _check(np.float32, layer.positions, layer.normals, layer.attributes, parameters, ambient, frame.colour, frame.depth)
+    _check(np.float32, layer.positions, layer.normals, layer.attributes, camera, parameters, ambient)
     _check(np.int32, layer.triangles)
     _check(np.uint8, layer.materials)
-    height, width = frame.depth.shape
-    kernels().synth_shade(  # type: ignore[attr-defined]
-        _at(layer.positions),
-        _at(layer.normals),
-        _at(layer.attributes),
-        _at(layer.triangles),
-        _at(layer.materials),
-        _at(seen.ids),
-        _at(seen.barycentrics),
-        _at(seen.depth),
-        _at(parameters),
-        _at(ambient),
-        _at(shadow),
-        _at(bank),
-        _at(frame.colour),
-        _at(frame.depth),
-        _at(seen.bounds),
-        height // 2,
-        width // 2,
+    height, width = frame.near.shape[0] // 2, frame.near.shape[1] // 2
+    seen = (np.empty((3, height, width), np.float32), np.empty((height, width), np.uint8)) if normals else None
+    kernels().synth_draw(  # type: ignore[attr-defined]
+        *map(_at, layer[:-1]),
+        *map(_at, (camera, parameters, ambient, shadow, noise_bank(), noise_corners())),
+        *map(_at, frame),
+        *map(_at, seen or (None, None)),
+        len(layer.positions),
+        len(layer.triangles),
+        height,
+        width,
         0 if shadow is None else len(shadow),
+        layer.cull,
     )
+    return seen
 
 
 def dress_head(
@@ -267,27 +219,9 @@ def dress_head(
     return positions, normals, attributes
 
 
-def normals_seen(layer: Layer, seen: Visibility) -> tuple[Floats, NDArray[np.uint8]]:
-    """A layer's unit normals [3, H, W] where it is seen, 0 elsewhere, and where that is [H, W]."""
-    _check(np.float32, layer.normals)
-    size = seen.ids.shape
-    out, mask = np.empty((3, *size), np.float32), np.empty(size, np.uint8)
-    kernels().synth_normal_map(  # type: ignore[attr-defined]
-        _at(layer.normals),
-        _at(layer.triangles),
-        _at(seen.ids),
-        _at(seen.barycentrics),
-        _at(seen.bounds),
-        _at(out),
-        _at(mask),
-        *size,
-    )
-    return out, mask
-
-
 def resolve(frame: Frame) -> tuple[Floats, NDArray[np.float64]]:
     """The picture [H, W, 4] of a frame, linear and premultiplied, and the sums [4] of its channels."""
-    height, width = frame.depth.shape[0] // 2, frame.depth.shape[1] // 2
+    height, width = frame.near.shape[0] // 2, frame.near.shape[1] // 2
     picture, sums = np.empty((height, width, 4), np.float32), np.empty(4, np.float64)
     kernels().synth_resolve(_at(frame.colour), _at(picture), _at(sums), height, width)  # type: ignore[attr-defined]
     return picture, sums

@@ -32,6 +32,14 @@ def noise_bank() -> NDArray[np.int8]:
     return np.ascontiguousarray(np.concatenate([bank, bank[:, :, :1]], 2))
 
 
+@lru_cache(maxsize=1)
+def noise_corners() -> NDArray[np.int8]:
+    """[64, 64, 64, 4] int8: the bank's values at (y, z), (y, z + 1), (y + 1, z) and (y + 1, z + 1)."""
+    value = noise_bank()[:, :, :-1, 0]
+    below = np.roll(value, -1, 1)
+    return np.stack([value, np.roll(value, -1, 2), below, np.roll(below, -1, 2)], -1)
+
+
 def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Standard normal noise, [*shape], to be read alone: a random stretch of a million numbers drawn once."""
     count = math.prod(shape)

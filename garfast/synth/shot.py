@@ -35,6 +35,10 @@ class Shot(NamedTuple):
         flat = points[:, :2] if self.orthographic else points[:, :2] / -points[:, 2:]
         return (flat * np.array([self.scale, -self.scale]) + self.offset).astype(np.float32)
 
+    def near(self, z: Floats) -> Floats:
+        """How near points at camera-space z are, as a frame measures it (``garfast.synth.native.Frame``)."""
+        return z if self.orthographic else 1 / -z
+
     def camera(self) -> OrthographicCamera | PinholeCamera:
         """The camera as the rest of the project knows it, with a batch of 1."""
         offset = torch.tensor([self.offset], dtype=torch.float32)

@@ -370,12 +370,12 @@ def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
         x /= np.linalg.norm(x)
         frame = np.stack([x, np.cross(direction, x), direction])
         seen = np.ascontiguousarray((vertices - centre) @ frame.T, np.float32)
-        depth = depth_map(seen, triangles, camera, _BAKE_SIZE)
+        front = depth_map(seen, triangles, camera, _BAKE_SIZE)
         # Compare a little in front of the surface, at the nearest sample.
         probe = seen + 2.0 * normals @ frame.T
         column = np.clip(((probe[:, 0] / reach + 1) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
         row = np.clip(((1 - probe[:, 1] / reach) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
-        free = depth[row, column] > -probe[:, 2] - 1.5
+        free = front[row, column] < probe[:, 2] + 1.5
         cosine = np.maximum(normals @ direction, 0) * (4 / _DIRECTIONS)
         weights = harmonics(direction)[:, None]
         out[0] += (cosine * free) * weights

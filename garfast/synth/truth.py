@@ -56,10 +56,9 @@ def landmark_visibility(shot: Shot, frame: Frame, points: Floats, pixels: Floats
         points: [68, 3] camera space.
         pixels: [68, 2] their places in the picture.
     """
-    height, width = frame.depth.shape
+    height, width = frame.near.shape
     column, row = np.floor(2 * pixels[:, 0]).astype(int), np.floor(2 * pixels[:, 1]).astype(int)
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     seen = np.zeros(len(points), np.float32)
-    nearest = frame.depth[row[inside], column[inside]]
-    seen[inside] = -points[inside, 2] < nearest + _HIDDEN
+    seen[inside] = frame.near[row[inside], column[inside]] < shot.near(points[inside, 2] + _HIDDEN)
     return seen
