@@ -285,20 +285,22 @@ class Painter {
 void map_normals(const SynthDrawParams& p, const Corner* corners, const Grid& middles) {
   const int64_t pixels = middles.width * middles.height;
   std::fill_n(p.normal_map, 3 * pixels, 0.0f);
-  for (int64_t i = 0; i < pixels; ++i) {
-    p.mask[i] = middles.ids[i] >= 0;
-    if (!p.mask[i]) continue;
-    const int32_t* c = p.triangles + 3 * int64_t(middles.ids[i]);
-    const Place place(corners, c, 2.0f * float(i % middles.width) + 0.5f, 2.0f * float(i / middles.width) + 0.5f);
-    const auto normal = [&](int k) { return load3(p.normals + 3 * int64_t(c[k])); };
-    Vec3<float> n = place.mean(normal(0), normal(1), normal(2));
-    const float length = std::sqrt(dot(n, n));
-    // Vertex normals of a crease may cancel; such a pixel faces the camera.
-    n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
-    p.normal_map[i] = n.x;
-    p.normal_map[pixels + i] = n.y;
-    p.normal_map[2 * pixels + i] = n.z;
-  }
+  for (int64_t row = 0; row < middles.height; ++row)
+    for (int64_t column = 0; column < middles.width; ++column) {
+      const int64_t i = row * middles.width + column;
+      p.mask[i] = middles.ids[i] >= 0;
+      if (!p.mask[i]) continue;
+      const int32_t* c = p.triangles + 3 * int64_t(middles.ids[i]);
+      const Place place(corners, c, 2.0f * float(column) + 0.5f, 2.0f * float(row) + 0.5f);
+      const auto normal = [&](int k) { return load3(p.normals + 3 * int64_t(c[k])); };
+      Vec3<float> n = place.mean(normal(0), normal(1), normal(2));
+      const float length = std::sqrt(dot(n, n));
+      // Vertex normals of a crease may cancel; such a pixel faces the camera.
+      n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
+      p.normal_map[i] = n.x;
+      p.normal_map[pixels + i] = n.y;
+      p.normal_map[2 * pixels + i] = n.z;
+    }
 }
 
 }  // namespace

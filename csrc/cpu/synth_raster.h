@@ -140,8 +140,8 @@ inline void draw_triangle(Corner a, Corner b, Corner d, const Box& box, int32_t 
   }
 }
 
-// Projects vertices [V, 3], moved by a frame [3, 4] where there is one; returns the box on the grid that they may reach,
-// empty if all are behind the camera.
+// Projects vertices [V, 3], moved by a frame [3, 4] where there is one; returns the box on the grid that they may
+// reach, empty if all are behind the camera.
 inline Box project(const float* positions, int64_t count, const float* frame, const Lens& lens, const Grid& grid,
                    Corner* corners) {
   constexpr float kFar = std::numeric_limits<float>::max();

@@ -16,6 +16,7 @@ from garfast.synth.background import background
 from garfast.synth.clothes import torso, torso_layer
 from garfast.synth.colour import to_linear
 from garfast.synth.config import SynthConfig
+from garfast.synth.dice import Dice
 from garfast.synth.hair import (
     HairTemplate,
     build_hair_template,
@@ -39,7 +40,6 @@ from garfast.synth.native import (
 )
 from garfast.synth.person import Person, sample_expression, sample_person
 from garfast.synth.photo import develop
-from garfast.synth.quick import pick
 from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.solids import Solid, solids_layer
 from garfast.synth.template import SOLID, HeadTemplate, build_template
@@ -124,7 +124,7 @@ class SyntheticFaces:
         rng = _streams(self.seed, index)
         if person != index:
             rng |= {name: stream for name, stream in _streams(self.seed, person).items() if name in _PERSONAL}
-        which = pick(rng["model"], self._weights)
+        which = rng["model"].pick(self._weights)
         out = self._painters[which].paint(rng)
         out["shape"] = np.pad(out["shape"], (0, self._num_shape - len(out["shape"])))
         out["exp"] = np.pad(out["exp"], (0, self._num_exp - len(out["exp"])))
@@ -149,12 +149,12 @@ class SyntheticFaces:
 
 _STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "background", "photo", "expression")
 _PERSONAL = ("model", "person", "hair")  # what the photographs of one person have in common
-_Streams = dict[str, np.random.Generator]
+_Streams = dict[str, Dice]
 
 
 def _streams(seed: int, index: int) -> _Streams:
     seeds = np.random.SeedSequence([seed, index]).spawn(len(_STREAMS))
-    return {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, seeds, strict=True)}
+    return {name: Dice(s) for name, s in zip(_STREAMS, seeds, strict=True)}
 
 
 @lru_cache(maxsize=2)
@@ -257,7 +257,7 @@ class _Painter:
 
     def _things(
         self,
-        rng: np.random.Generator,
+        rng: Dice,
         person: Person,
         shot: Shot,
         vertices: Floats,

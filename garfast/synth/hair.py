@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.dice import Dice
 from garfast.synth.native import Layer, num_attributes
 from garfast.synth.noise import smooth_fields
 from garfast.synth.person import Person
-from garfast.synth.quick import column_direction, grid_normals, pick, unit
-from garfast.synth.template import HAIR, SKIN, HeadTemplate
+from garfast.synth.quick import column_direction, grid_normals, limited, unit
+from garfast.synth.template import FIELDS, HAIR, SKIN, HeadTemplate
 
 Floats = NDArray[np.float32]
 
@@ -45,7 +46,8 @@ class HairTemplate:
         triangles: [F, 3].
         behind: [F] which of them lie behind the ears.
         fields: [3, N, R * C] smooth random fields of rising frequency.
-        line_weights: [V, len(_LINE_AT)] share of each height of a hairline at the head's vertices.
+        line_weights: [O, len(_LINE_AT)] share of each height of a hairline at the head's outer vertices.
+        grows: [O] 1 where hair can grow, 0 on the ears.
     """
 
     directions: Floats
@@ -58,6 +60,7 @@ class HairTemplate:
     behind: NDArray[np.bool_]
     fields: Floats
     line_weights: Floats
+    grows: Floats
 
 
 def build_hair_template(template: HeadTemplate) -> HairTemplate:
@@ -92,6 +95,7 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
         [directions * 95.0, np.broadcast_to(directions[-1:] * 95.0, (_HANG_ROWS, _COLUMNS, 3)).copy()]
     )
     places[_SKULL_ROWS:, :, 1] -= np.linspace(10, 300, _HANG_ROWS)[:, None]
+    degrees = np.degrees(np.abs(template.azimuth[: template.num_outer]))
     return HairTemplate(
         directions=directions,
         centre=centre,
@@ -105,9 +109,10 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
             [smooth_fields(places.reshape(-1, 3), s, _FIELD_COUNT, 40 + k) for k, s in enumerate((90.0, 38.0, 17.0))]
         ),
         # Interpolation is linear in the heights.
-        line_weights=np.stack(
-            [np.interp(np.degrees(np.abs(template.azimuth)), _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1
-        ).astype(np.float32),
+        line_weights=np.stack([np.interp(degrees, _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1).astype(
+            np.float32
+        ),
+        grows=np.float32(template.ears[: template.num_outer] < 0.3),
     )
 
 
@@ -146,7 +151,7 @@ class HairStyle:
 _LINE_AT = np.array([0.0, 25.0, 48.0, 66.0, 80.0, 98.0, 125.0, 180.0])
 
 
-def sample_style(rng: np.random.Generator) -> HairStyle:
+def sample_style(rng: Dice) -> HairStyle:
     """Draw a cut: cropped, short, bowl, swept, afro, bob, long; receding hairlines among them."""
     up = rng.normal(0, 5)
     line = np.array(
@@ -163,7 +168,7 @@ def sample_style(rng: np.random.Generator) -> HairStyle:
     )
     if rng.random() < 0.15:  # receding
         line[:3] += np.array([rng.uniform(5, 45), rng.uniform(10, 50), rng.uniform(5, 35)])
-    kind = pick(rng, [0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
+    kind = rng.pick([0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
     style = HairStyle(line, 0.0, 0.0, 180.0, -200.0, 0.0, 0.0, np.zeros(3, np.float32), rng.uniform(0.75, 1.0), True)
     if kind == 0:  # cropped: paint, perhaps a thin shell
         style.shell = rng.random() < 0.5
@@ -193,7 +198,7 @@ def sample_style(rng: np.random.Generator) -> HairStyle:
     return style
 
 
-def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) -> dict[str, float]:
+def hair_parameters(rng: Dice, person: Person, style: HairStyle) -> dict[str, float]:
     """Material parameters of the strands; sets the hair's colours on ``person``."""
     person.set_colour("hair", np.clip(person.hair, 0.004, 0.8))
     tip = person.hair * rng.uniform(0.9, 1.5)
@@ -209,17 +214,18 @@ def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) 
     }
 
 
-def scalp_cover(rng: np.random.Generator, template: HeadTemplate, hair: HairTemplate, style: HairStyle) -> Floats:
+def scalp_cover(rng: Dice, template: HeadTemplate, hair: HairTemplate, style: HairStyle) -> Floats:
     """[V] 0..1 of the head's vertices under hair."""
-    inside = template.height - hair.line_weights @ style.line.astype(np.float32)
-    inside += template.fields[2, rng.integers(template.fields.shape[1])] * np.float32(2.5)
-    cover = np.clip(inside * np.float32(1 / 9) + np.float32(0.5), 0, 1)
-    cover *= template.ears < 0.3
+    outer = slice(template.num_outer)
+    inside = template.height[outer] - hair.line_weights @ style.line.astype(np.float32)
+    inside += template.fields[2, rng.below(FIELDS), outer] * np.float32(2.5)
+    cover = np.zeros(len(template.height), np.float32)
+    np.multiply(limited(inside * np.float32(1 / 9) + np.float32(0.5), 0, 1), hair.grows, out=cover[outer])
     return cover
 
 
 def hair_shell(
-    rng: np.random.Generator, template: HeadTemplate, hair: HairTemplate, style: HairStyle, vertices: Floats
+    rng: Dice, template: HeadTemplate, hair: HairTemplate, style: HairStyle, vertices: Floats
 ) -> tuple[Floats, Floats]:
     """The shell for one face.
 
@@ -243,7 +249,7 @@ def hair_shell(
     falling = degrees >= style.opening - 25
     fall_share = np.clip((degrees - style.opening + 25) / 30, 0, 1)
     root = np.maximum(root, 0.75 * fall_share * (above < 10))
-    pick = rng.integers(_FIELD_COUNT, size=3)
+    pick = [rng.below(_FIELD_COUNT) for _ in range(3)]
     waves = sum(style.swell[k] * hair.fields[k, pick[k]] for k in range(3)).reshape(_ROWS, _COLUMNS)
     raised = np.maximum(thickness * root + waves[:_SKULL_ROWS] * np.clip(root * 1.5, 0, 1), 0.8) + 0.8
     # Hair passes outside the ears.

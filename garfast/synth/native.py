@@ -1,4 +1,4 @@
-"""The native kernels of ``garfast.synth`` on numpy arrays; shapes are checked here, addresses passed on."""
+"""The native kernels of ``garfast.synth``: numpy arrays contiguous, of exactly the types given here, or TypeError."""
 
 from __future__ import annotations
 
@@ -49,20 +49,10 @@ def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats,
         The part ``rows`` of ``into``.
     """
     start, stop, _ = rows.indices(len(mean))
-    out = into[start:stop]
-    _check(np.float32, mean, step, weights, into)
-    _check(np.int16, basis)
     kernels().synth_blend(  # type: ignore[attr-defined]
-        _at(mean) + 12 * start,
-        _at(basis) + 6 * start,
-        _at(step),
-        _at(weights),
-        _at(out),
-        len(step),
-        out.size,
-        mean.size,
+        mean, basis, step, weights, into, 3 * start, 3 * (stop - start), len(step), mean.size
     )
-    return out
+    return into[start:stop]
 
 
 def depth_map(
@@ -86,10 +76,8 @@ def depth_map(
         cull: leave out triangles seen from inside.
     """
     front = np.empty((size, size), np.float32) if into is None else into
-    _check(np.float32, positions, camera, *([] if frame is None else [frame]), front)
-    _check(np.int32, triangles)
     kernels().synth_depth(  # type: ignore[attr-defined]
-        *map(_at, (positions, triangles, camera, frame, front)), len(positions), len(triangles), size, cull, into is None
+        positions, triangles, camera, frame, front, len(positions), len(triangles), size, cull, into is None
     )
     return front
 
@@ -120,8 +108,8 @@ class Frame(NamedTuple):
         fine = (2 * size[0], 2 * size[1])
         frame: Frame | None = getattr(_mine, "frame", None)
         if frame is None or frame.near.shape != fine:
-            planes = (np.empty(fine, np.float32) for _ in range(2))
-            frame = _mine.frame = cls(np.empty((*fine, 4), np.float32), *planes, np.empty(fine, np.int32))
+            colour, near, layer_near = (np.empty((*fine, *rest), np.float32) for rest in ((4,), (), ()))
+            frame = _mine.frame = cls(colour, near, layer_near, np.empty(fine, np.int32))
         frame.colour.fill(0)
         frame.near.fill(-np.inf)
         return frame
@@ -152,16 +140,18 @@ def draw(
     Returns:
         The layer's unit normals [3, H, W], 0 where it is not seen, and where it is [H, W]; None without ``normals``.
     """
-    _check(np.float32, layer.positions, layer.normals, layer.attributes, camera, parameters, ambient)
-    _check(np.int32, layer.triangles)
-    _check(np.uint8, layer.materials)
     height, width = frame.near.shape[0] // 2, frame.near.shape[1] // 2
     seen = (np.empty((3, height, width), np.float32), np.empty((height, width), np.uint8)) if normals else None
     kernels().synth_draw(  # type: ignore[attr-defined]
-        *map(_at, layer[:-1]),
-        *map(_at, (camera, parameters, ambient, shadow, noise_bank(), noise_corners())),
-        *map(_at, frame),
-        *map(_at, seen or (None, None)),
+        *layer[:-1],
+        camera,
+        parameters,
+        ambient,
+        shadow,
+        noise_bank(),
+        noise_corners(),
+        *frame,
+        *(seen or (None, None)),
         len(layer.positions),
         len(layer.triangles),
         height,
@@ -202,16 +192,26 @@ def dress_head(
     Returns:
         Positions [V, 3], unit normals [V, 3] (area-weighted means of the triangles around) and attributes [V, A].
     """
-    given = [array for array in (scalp, beard) if array is not None]
-    _check(np.float32, vertices, rotation, translation, constants, closed, opened, light, broad, fine, *given)
-    _check(np.int32, triangles)
     count = len(vertices)
     positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
     attributes = np.empty((count, constants.shape[1]), np.float32)
     kernels().synth_head(  # type: ignore[attr-defined]
-        *map(_at, (vertices, rotation, translation, triangles, constants, closed, opened, light)),
+        vertices,
+        rotation,
+        translation,
+        triangles,
+        constants,
+        closed,
+        opened,
+        light,
         mouth,
-        *map(_at, (scalp, beard, broad, fine, positions, normals, attributes)),
+        scalp,
+        beard,
+        broad,
+        fine,
+        positions,
+        normals,
+        attributes,
         count,
         len(triangles),
         closed.shape[2],
@@ -223,7 +223,7 @@ def resolve(frame: Frame) -> tuple[Floats, NDArray[np.float64]]:
     """The picture [H, W, 4] of a frame, linear and premultiplied, and the sums [4] of its channels."""
     height, width = frame.near.shape[0] // 2, frame.near.shape[1] // 2
     picture, sums = np.empty((height, width, 4), np.float32), np.empty(4, np.float64)
-    kernels().synth_resolve(_at(frame.colour), _at(picture), _at(sums), height, width)  # type: ignore[attr-defined]
+    kernels().synth_resolve(frame.colour, picture, sums, height, width)  # type: ignore[attr-defined]
     return picture, sums
 
 
@@ -241,33 +241,46 @@ def compose(
     Returns:
         Linear light [H, W, 3], and the picture's opacity [H, W] with 255 for 1.
     """
-    _check(np.float32, picture, linear)
-    _check(np.uint8, behind)
     size = picture.shape[:2]
     light, coverage = np.empty((*size, 3), np.float32), np.empty(size, np.uint8)
     kernels().synth_compose(  # type: ignore[attr-defined]
-        _at(picture), _at(behind), _at(linear), exposure, _at(light), _at(coverage), size[0] * size[1]
+        picture, behind, linear, exposure, light, coverage, size[0] * size[1]
     )
     return light, coverage
 
 
-def apply_curve(image: Floats, gain: Floats, curve: Floats, reach: float) -> Floats:
-    """The values of a curve [L] over 0..reach at an image's values [H, W, 3] times a factor [3] per channel."""
-    _check(np.float32, image, gain, curve)
-    out = np.empty_like(image)
-    pixels = image.shape[0] * image.shape[1]
-    kernels().synth_tone(  # type: ignore[attr-defined]
-        *map(_at, (image, gain, curve, out)), reach, pixels, len(curve)
+class Development(NamedTuple):
+    """How light becomes a picture's values."""
+
+    gain: Floats  # [3] factor of each channel
+    curve: Floats  # [L] values 0..255 at light ``reach * (k / (L - 1)) ** 2``, straight lines between
+    reach: float  # more light counts as this much
+    noise: Floats | None = None  # [H, W, 3]
+    own_noise: float = 0.0  # how much a channel's own noise counts ...
+    shared_noise: float = 0.0  # ... and the first channel's, in all of them
+    falloff: float = 0.0  # light lost per squared distance from the centre, in coordinates -1..1
+    centre: tuple[float, float] = (0.0, 0.0)  # x and y
+    stray: float = 0.0  # light added everywhere
+    gray: float = 0.0  # 0 colours as they are .. 1 none
+
+
+def develop(light: Floats, how: Development) -> NDArray[np.uint8]:
+    """A picture, uint8 [H, W, 3], of linear light [H, W, 3]."""
+    out = np.empty(light.shape, np.uint8)
+    kernels().synth_develop(  # type: ignore[attr-defined]
+        light,
+        how.gain,
+        how.curve,
+        how.noise,
+        out,
+        how.reach,
+        how.falloff,
+        *how.centre,
+        how.stray,
+        how.gray,
+        how.own_noise,
+        how.shared_noise,
+        *light.shape[:2],
+        len(how.curve),
     )
     return out
-
-
-def _at(array: np.ndarray | None) -> int:
-    """Address of an array's first element, 0 for None."""
-    return 0 if array is None else array.__array_interface__["data"][0]
-
-
-def _check(dtype: type, *arrays: np.ndarray) -> None:
-    for array in arrays:
-        if array.dtype != dtype or not array.flags.c_contiguous:
-            raise TypeError(f"a contiguous array of {np.dtype(dtype)} is needed, got {array.dtype} {array.strides}")

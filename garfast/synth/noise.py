@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.dice import Dice
+
 _SIZE = 64
 _WHITE = 1 << 20
 _CELLS = 5.0  # cells per feature; csrc/include/garfast/synth_noise.h divides by the same number
@@ -40,12 +42,12 @@ def noise_corners() -> NDArray[np.int8]:
     return np.stack([value, np.roll(value, -1, 2), below, np.roll(below, -1, 2)], -1)
 
 
-def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def white_noise(rng: Dice, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Standard normal noise, [*shape], to be read alone: a random stretch of a million numbers drawn once."""
     count = math.prod(shape)
     if count > _WHITE // 4:
         return rng.standard_normal(shape, np.float32)
-    start = int(rng.integers(_WHITE - count))
+    start = rng.below(_WHITE - count)
     return _white()[start : start + count].reshape(shape)
 
 

@@ -1,11 +1,9 @@
-"""What numpy does slowly for few numbers: a weighted choice and products and lengths of vectors.
+"""What numpy does slowly for few numbers: limits, and products and lengths of vectors.
 
 Side by side on a loaded machine, 80 vectors: 33 us instead of 65 for products, 9 instead of 21 for lengths.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +11,9 @@ from numpy.typing import NDArray
 _NEXT, _AFTER = [1, 2, 0], [2, 0, 1]
 
 
-def pick(rng: np.random.Generator, shares: Sequence[float] | NDArray[np.floating]) -> int:
-    """An index drawn with probabilities in proportion to ``shares``: what ``rng.choice`` draws."""
-    upto = np.cumsum(shares)
-    return int(np.searchsorted(upto, rng.random() * upto[-1], side="right"))
+def limited(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.floating]:
+    """What ``numpy.clip`` gives, for a third of its time."""
+    return np.minimum(np.maximum(values, low), high)
 
 
 def cross(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -142,19 +142,26 @@ struct SynthComposeParams {
   int64_t pixels;         // H W
 };
 
-struct SynthToneParams {
-  const float* light;  // [N, 3] linear
-  const float* gain;   // [3] factor of each channel before the curve
-  const float* curve;  // [levels] values at light 0..range
-  float* out;          // [N, 3] what the curve says
+// From light to a picture's values: falloff toward the corners, gains, the tone curve, grey, grain.
+struct SynthDevelopParams {
+  const float* light;  // [H, W, 3] linear
+  const float* gain;   // [3] factor of each channel
+  const float* curve;  // [levels] values 0..255 at light range (k / (levels - 1))^2, straight lines between
+  const float* noise;  // [H, W, 3], or null
+  uint8_t* picture;    // [H, W, 3] out
   float range;         // more light counts as this much
-  int64_t pixels, levels;
+  float falloff;       // light lost per squared distance from the centre; picture coordinates are -1..1
+  float centre_x, centre_y;
+  float stray;        // light added everywhere, after the gain
+  float gray;         // 0 colours as they are .. 1 none
+  float own, shared;  // how much a channel's own noise counts, and the first channel's
+  int64_t height, width, levels;
 };
 
 GARFAST_DECLARE_CPU(synth_depth, SynthDepthParams)
 GARFAST_DECLARE_CPU(synth_resolve, SynthResolveParams)
 GARFAST_DECLARE_CPU(synth_compose, SynthComposeParams)
-GARFAST_DECLARE_CPU(synth_tone, SynthToneParams)
+GARFAST_DECLARE_CPU(synth_develop, SynthDevelopParams)
 GARFAST_DECLARE_CPU(synth_blend, SynthBlendParams)
 GARFAST_DECLARE_CPU(synth_head, SynthHeadParams)
 GARFAST_DECLARE_CPU(synth_draw, SynthDrawParams)

@@ -23,7 +23,7 @@ struct Surface {
 };
 
 struct Shader {
-  const float* q;  // parameters
+  const float* q;                // parameters
   const int8_t *bank, *corners;  // of noise(), of noise_value()
 
   float at(SynthParameter k) const { return q[k]; }
