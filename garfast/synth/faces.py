@@ -153,8 +153,7 @@ _Streams = dict[str, Dice]
 
 
 def _streams(seed: int, index: int) -> _Streams:
-    seeds = np.random.SeedSequence([seed, index]).spawn(len(_STREAMS))
-    return {name: Dice(s) for name, s in zip(_STREAMS, seeds, strict=True)}
+    return dict(zip(_STREAMS, Dice.several([seed, index], len(_STREAMS)), strict=True))
 
 
 @lru_cache(maxsize=2)

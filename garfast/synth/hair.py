@@ -8,6 +8,7 @@ frays it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from garfast.synth.noise import smooth_fields
 from garfast.synth.person import Person
 from garfast.synth.quick import column_direction, grid_normals, limited, unit
 from garfast.synth.template import FIELDS, HAIR, SKIN, HeadTemplate
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float32]
 
@@ -40,7 +44,7 @@ class HairTemplate:
     Attributes:
         directions: [R, C, 3] unit, from the skull's centre.
         centre: [3] model space.
-        neighbours, shares: [R, C, K] vertices of the head around each direction, and weights that sum to 1.
+        skull: sparse [R * C, O] weights of the head's outer vertices around each direction, rows sum to 1.
         azimuth: [C] radians, 0 in front, rising to the subject's left.
         polar: [R] radians from the crown.
         triangles: [F, 3].
@@ -52,8 +56,7 @@ class HairTemplate:
 
     directions: Floats
     centre: Floats
-    neighbours: NDArray[np.int64]
-    shares: Floats
+    skull: csr_array
     azimuth: Floats
     polar: Floats
     triangles: NDArray[np.int32]
@@ -62,9 +65,14 @@ class HairTemplate:
     line_weights: Floats
     grows: Floats
 
+    def skull_of(self, vertices: Floats) -> Floats:
+        """[R, C, 3] the skull's skin under the grid, of a face's vertices [V, 3]."""
+        return (self.skull @ vertices[: self.skull.shape[1]]).reshape(_SKULL_ROWS, _COLUMNS, 3)
+
 
 def build_hair_template(template: HeadTemplate) -> HairTemplate:
     """Look at the head from inside: which skin lies in each direction of the grid."""
+    from scipy.sparse import csr_array
     from scipy.spatial import cKDTree
 
     centre = np.array([0.0, template.eyes_centre[1] + 22.0, template.head_axis[2]], np.float32)
@@ -99,8 +107,10 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
     return HairTemplate(
         directions=directions,
         centre=centre,
-        neighbours=rows[nearest].reshape(_SKULL_ROWS, _COLUMNS, _NEIGHBOURS),
-        shares=shares.reshape(_SKULL_ROWS, _COLUMNS, _NEIGHBOURS).astype(np.float32),
+        skull=csr_array(
+            (np.float32(shares).reshape(-1), rows[nearest].reshape(-1), np.arange(0, nearest.size + 1, _NEIGHBOURS)),
+            shape=(len(nearest), template.num_outer),
+        ),
         azimuth=azimuth,
         polar=polar,
         triangles=np.ascontiguousarray(triangles, np.int32),
@@ -235,7 +245,7 @@ def hair_shell(
     Returns:
         Positions [R * C, 3] in model space, and attributes [R * C, A] without the strands' directions.
     """
-    skull = (vertices[hair.neighbours] * hair.shares[..., None]).sum(2)
+    skull = hair.skull_of(vertices)
     degrees = np.degrees(np.abs(hair.azimuth))
     line = _hairline(style, degrees)
     signed = np.degrees(hair.azimuth)
@@ -317,7 +327,10 @@ def shell_layers(hair: HairTemplate, positions: Floats, attributes: Floats) -> l
     along = column_direction(grid)
     normals = grid_normals(grid, along)
     attributes[:, 2:5] = unit(along).reshape(-1, 3)
-    shown = (attributes[:, 5] > -_FRAYED)[hair.triangles].any(1)
+    inside = (attributes[:, 5] > -_FRAYED).reshape(_ROWS, _COLUMNS)
+    beside = np.roll(inside, -1, 1)
+    across = inside[:-1] | beside[1:]  # the diagonal that a cell's two triangles share
+    shown = np.concatenate([(across | inside[1:]).reshape(-1), (across | beside[:-1]).reshape(-1)])
     layers = []
     for part in (hair.behind, ~hair.behind):
         triangles = np.ascontiguousarray(hair.triangles[shown & part])

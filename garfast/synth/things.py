@@ -69,7 +69,7 @@ def glasses(rng: Dice, landmarks: Floats) -> tuple[list[Solid], list[Solid]]:
 def hat(rng: Dice, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) -> list[Solid]:
     """A cap, a beanie, a brimmed hat or a head scarf on the skull of a face [V, 3] in model space."""
     kind = rng.pick([0.35, 0.35, 0.15, 0.15])
-    skull = (vertices[hair.neighbours] * hair.shares[..., None]).sum(2)
+    skull = hair.skull_of(vertices)
     azimuth = hair.azimuth
     toward_back = 0.5 - 0.5 * np.cos(azimuth)
     front, back = rng.uniform(26, 62), rng.uniform(-25, 25)
