@@ -153,12 +153,15 @@ class Painter {
   }
 
   void put(int64_t sample, const Colour& colour, int lane) {
-    const float opacity = colour.opacity[lane], keep = 1.0f - opacity;
+    const float opacity = colour.opacity[lane];
+    const Corner given{colour.rgb.x[lane], colour.rgb.y[lane], colour.rgb.z[lane], 1.0f};
     float* out = p_.frame + 4 * sample;
-    out[0] = out[0] * keep + colour.rgb.x[lane] * opacity;
-    out[1] = out[1] * keep + colour.rgb.y[lane] * opacity;
-    out[2] = out[2] * keep + colour.rgb.z[lane] * opacity;
-    out[3] = out[3] * keep + opacity;
+    Corner shown = given;
+    if (opacity < 1.0f) {  // otherwise there is no need to wait for what is there
+      std::memcpy(&shown, out, sizeof shown);
+      shown += (given - shown) * opacity;
+    }
+    std::memcpy(out, &shown, sizeof shown);
     if (opacity > 0.5f) p_.near[sample] = p_.layer_near[sample];
   }
 

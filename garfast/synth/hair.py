@@ -46,7 +46,9 @@ class HairTemplate:
         centre: [3] model space.
         skull: sparse [R * C, O] weights of the head's outer vertices around each direction, rows sum to 1.
         azimuth: [C] radians, 0 in front, rising to the subject's left.
+        degrees, signed_degrees: [C] the size of the azimuth, and the azimuth itself.
         polar: [R] radians from the crown.
+        beside: [R, C] 0 on top .. 1 beside the head.
         triangles: [F, 3].
         behind: [F] which of them lie behind the ears.
         fields: [3, N, R * C] smooth random fields of rising frequency.
@@ -58,7 +60,10 @@ class HairTemplate:
     centre: Floats
     skull: csr_array
     azimuth: Floats
+    degrees: Floats
+    signed_degrees: Floats
     polar: Floats
+    beside: Floats
     triangles: NDArray[np.int32]
     behind: NDArray[np.bool_]
     fields: Floats
@@ -103,7 +108,8 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
         [directions * 95.0, np.broadcast_to(directions[-1:] * 95.0, (_HANG_ROWS, _COLUMNS, 3)).copy()]
     )
     places[_SKULL_ROWS:, :, 1] -= np.linspace(10, 300, _HANG_ROWS)[:, None]
-    degrees = np.degrees(np.abs(template.azimuth[: template.num_outer]))
+    around_head = np.degrees(np.abs(template.azimuth[: template.num_outer]))
+    degrees = np.degrees(np.abs(azimuth))
     return HairTemplate(
         directions=directions,
         centre=centre,
@@ -112,14 +118,17 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
             shape=(len(nearest), template.num_outer),
         ),
         azimuth=azimuth,
+        degrees=degrees,
+        signed_degrees=np.degrees(azimuth),
         polar=polar,
+        beside=limited((degrees - 35) / 45, 0, 1) * limited((polar[:, None] - 0.5) / 0.7, 0, 1),
         triangles=np.ascontiguousarray(triangles, np.int32),
-        behind=np.degrees(np.abs(azimuth))[triangles[:, 0] % _COLUMNS] > _EAR_AT,
+        behind=degrees[triangles[:, 0] % _COLUMNS] > _EAR_AT,
         fields=np.stack(
             [smooth_fields(places.reshape(-1, 3), s, _FIELD_COUNT, 40 + k) for k, s in enumerate((90.0, 38.0, 17.0))]
         ),
         # Interpolation is linear in the heights.
-        line_weights=np.stack([np.interp(degrees, _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1).astype(
+        line_weights=np.stack([np.interp(around_head, _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1).astype(
             np.float32
         ),
         grows=np.float32(template.ears[: template.num_outer] < 0.3),
@@ -246,22 +255,20 @@ def hair_shell(
         Positions [R * C, 3] in model space, and attributes [R * C, A] without the strands' directions.
     """
     skull = hair.skull_of(vertices)
-    degrees = np.degrees(np.abs(hair.azimuth))
+    degrees, signed = hair.degrees, hair.signed_degrees
     line = _hairline(style, degrees)
-    signed = np.degrees(hair.azimuth)
     height = skull[..., 1] - template.eyes_centre[1]
-    fringe_end = line - (style.fringe + style.fringe_slope * signed) * np.clip(1.25 - degrees / 60, 0, 1)
+    fringe_end = line - (style.fringe + style.fringe_slope * signed) * limited(1.25 - degrees / 60, 0, 1)
     # Above the hairline the shell rises from the skin; below it (fringe, falling hair) it floats a little above.
     above = height - line
-    root = np.clip(above / 30 + (0.35 if style.fringe > 0 else 0.12), 0.06, 1)
-    beside = np.clip((degrees - 35) / 45, 0, 1) * np.clip((hair.polar[:, None] - 0.5) / 0.7, 0, 1)
-    thickness = style.thickness + (style.side_thickness - style.thickness) * beside
+    root = limited(above / 30 + (0.35 if style.fringe > 0 else 0.12), 0.06, 1)
+    thickness = style.thickness + (style.side_thickness - style.thickness) * hair.beside
     falling = degrees >= style.opening - 25
-    fall_share = np.clip((degrees - style.opening + 25) / 30, 0, 1)
+    fall_share = limited((degrees - style.opening + 25) / 30, 0, 1)
     root = np.maximum(root, 0.75 * fall_share * (above < 10))
     pick = [rng.below(_FIELD_COUNT) for _ in range(3)]
     waves = sum(style.swell[k] * hair.fields[k, pick[k]] for k in range(3)).reshape(_ROWS, _COLUMNS)
-    raised = np.maximum(thickness * root + waves[:_SKULL_ROWS] * np.clip(root * 1.5, 0, 1), 0.8) + 0.8
+    raised = np.maximum(thickness * root + waves[:_SKULL_ROWS] * limited(root * 1.5, 0, 1), 0.8) + 0.8
     # Hair passes outside the ears.
     near_ear = np.exp(-(((degrees - 92) / 22) ** 2)) * np.exp(-(((height - 5) / 38) ** 2))
     raised = raised + 14 * near_ear * (fall_share > 0.3)
@@ -276,14 +283,14 @@ def hair_shell(
     attributes = np.zeros((_ROWS * _COLUMNS, num_attributes()), np.float32)
     along = np.concatenate([np.zeros((1, _COLUMNS)), np.linalg.norm(np.diff(shell, axis=0), axis=-1).cumsum(0)])
     lean = rng.normal(0, 0.25)
-    spread = 0.35 + 0.65 * np.sin(np.clip(rows, 0, np.pi / 2))
+    spread = 0.35 + 0.65 * np.sin(limited(rows, 0, np.pi / 2))
     across = signed[None] / 180 * np.pi * _STRAND_RADIUS * spread + lean * along
     attributes[:, 0] = across.reshape(-1)
     attributes[:, 1] = along.reshape(-1)
-    attributes[:, 5] = np.clip(over, -60, 60).reshape(-1)
-    attributes[:, 6] = np.clip((along - 120) / 220, 0, 1).reshape(-1)
-    depth = np.clip(0.55 + 0.45 * raised / max(style.thickness, 3), 0.35, 1)
-    open_share = np.concatenate([depth, np.repeat(np.clip(depth[-1:], 0.4, 0.8), _HANG_ROWS, 0)])
+    attributes[:, 5] = limited(over, -60, 60).reshape(-1)
+    attributes[:, 6] = limited((along - 120) / 220, 0, 1).reshape(-1)
+    depth = limited(0.55 + 0.45 * raised / max(style.thickness, 3), 0.35, 1)
+    open_share = np.concatenate([depth, np.repeat(limited(depth[-1:], 0.4, 0.8), _HANG_ROWS, 0)])
     attributes[:, 10] = open_share.reshape(-1)
     return np.ascontiguousarray(shell.reshape(-1, 3), np.float32), attributes
 
@@ -314,7 +321,7 @@ def _hang(
         bottom = template.eyes_centre[1] + style.ends - 12
         share = np.linspace(0, 1, _HANG_ROWS + 1)[1:, None]
         out[_SKULL_ROWS:, :, 1] = last[:, 1] + share * np.minimum(bottom - last[:, 1], 0)
-        drift = 1 + 0.012 * waves[_SKULL_ROWS:] + 0.12 * share * np.clip((-style.ends - 120) / 200, 0, 1)
+        drift = 1 + 0.012 * waves[_SKULL_ROWS:] + 0.12 * share * min(max((-style.ends - 120) / 200, 0), 1)
         out[_SKULL_ROWS:, :, [0, 2]] = centre + (last[:, [0, 2]] - centre)[None] * drift[..., None]
     hang = np.repeat(rows[-1:], _HANG_ROWS, 0)
     return out, np.concatenate([rows, hang])
