@@ -1,7 +1,8 @@
 """PNG and NPZ files of small arrays in memory, quicker than the general writers.
 
-A photograph of 128 pixels takes 0.9 ms instead of the 1.5 ms of Pillow, which tries five filters on every row, for 1%
-more bytes; ``numpy.savez`` takes 0.8 ms for its arrays, much of it bookkeeping per member.
+A photograph of 128 pixels takes 0.6 ms instead of Pillow's 1.7 ms, most of which goes into trying five filters on every
+row, for 1 to 4% more bytes: 5% of what the whole photograph takes. ``numpy.savez`` takes 0.8 ms for its arrays, much of
+it bookkeeping per member.
 """
 
 from __future__ import annotations

@@ -98,4 +98,4 @@ def _motion(rng: Dice, image: Floats) -> Floats:
 def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("JPEG",))
