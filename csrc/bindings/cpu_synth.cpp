@@ -1,125 +1,96 @@
+#include <pybind11/numpy.h>
+
 #include "cpu_bindings.h"
 #include "garfast/synth.h"
-#include "pointers.h"
+
+// Dozens of arrays go into each picture: they are checked here, for a tenth of what asking them in Python for their
+// type and address takes.
+namespace garfast {
+
+// The elements of a numpy array in C order, of exactly this type; null for None.
+template <typename T>
+struct Array {
+  T* data;
+  operator T*() const { return data; }
+};
+
+}  // namespace garfast
+
+template <typename T>
+struct pybind11::detail::type_caster<garfast::Array<T>> {
+  PYBIND11_TYPE_CASTER(garfast::Array<T>, const_name("numpy.ndarray[") +
+                                              npy_format_descriptor<std::remove_const_t<T>>::name + const_name("]"));
+
+  bool load(handle source, bool) {
+    value.data = nullptr;
+    if (source.is_none()) return true;
+    if (!array_t<std::remove_const_t<T>, array::c_style>::check_(source)) return false;
+    const auto given = reinterpret_borrow<array>(source);
+    if (!std::is_const_v<T> && !given.writeable()) return false;
+    value.data = static_cast<T*>(const_cast<void*>(given.data()));
+    return true;
+  }
+};
 
 namespace garfast {
 namespace {
 
-using P = std::uintptr_t;
+using Floats = Array<const float>;
+using Integers = Array<const int32_t>;
+using FloatsOut = Array<float>;
+using BytesOut = Array<uint8_t>;
 
-void blend(P mean, P basis, P step, P weights, P result, int64_t num_rows, int64_t size, int64_t row_size) {
-  const SynthBlendParams p{
-      in<float>(mean), in<int16_t>(basis), in<float>(step), in<float>(weights), out<float>(result), num_rows, size,
-      row_size};
+void blend(Floats mean, Array<const int16_t> basis, Floats step, Floats weights, FloatsOut result, int64_t start,
+           int64_t size, int64_t num_rows, int64_t row_size) {
+  const SynthBlendParams p{mean + start, basis + start, step, weights, result + start, num_rows, size, row_size};
   GARFAST_CALL_CPU(synth_blend, p);
 }
 
-void visibility(P positions, P triangles, P camera, P frame, P ids, P barycentrics, P depth, P bounds, P middle_ids,
-                P middle_barycentrics, P middle_depth, int64_t num_vertices, int64_t num_triangles, int64_t height,
-                int64_t width, bool orthographic, bool cull, bool clear) {
-  const SynthVisibilityParams p{in<float>(positions),
-                                in<int32_t>(triangles),
-                                in<float>(camera),
-                                in<float>(frame),
-                                out<int32_t>(ids),
-                                out<float>(barycentrics),
-                                out<float>(depth),
-                                out<int64_t>(bounds),
-                                out<int32_t>(middle_ids),
-                                out<float>(middle_barycentrics),
-                                out<float>(middle_depth),
-                                num_vertices,
-                                num_triangles,
-                                height,
-                                width,
-                                orthographic,
-                                cull,
-                                clear};
-  GARFAST_CALL_CPU(synth_visibility, p);
+void depth(Floats positions, Integers triangles, Floats camera, Floats frame, FloatsOut front, int64_t num_vertices,
+           int64_t num_triangles, int64_t size, bool cull, bool clear) {
+  const SynthDepthParams p{positions, triangles, camera, frame, front, num_vertices, num_triangles, size, cull, clear};
+  GARFAST_CALL_CPU(synth_depth, p);
 }
 
-void shade(P positions, P normals, P attributes, P triangles, P materials, P ids, P barycentrics, P depth, P parameters,
-           P ambient, P shadow, P noise, P frame, P frame_depth, P bounds, int64_t height, int64_t width,
-           int64_t shadow_size) {
-  const SynthShadeParams p{in<float>(positions),
-                           in<float>(normals),
-                           in<float>(attributes),
-                           in<int32_t>(triangles),
-                           in<uint8_t>(materials),
-                           in<int32_t>(ids),
-                           in<float>(barycentrics),
-                           in<float>(depth),
-                           in<float>(parameters),
-                           in<float>(ambient),
-                           in<float>(shadow),
-                           in<int8_t>(noise),
-                           out<float>(frame),
-                           out<float>(frame_depth),
-                           in<int64_t>(bounds),
-                           height,
-                           width,
-                           shadow_size};
-  GARFAST_CALL_CPU(synth_shade, p);
+void draw(Floats positions, Floats normals, Floats attributes, Integers triangles, Array<const uint8_t> materials,
+          Floats camera, Floats parameters, Floats ambient, Floats shadow, Array<const int8_t> noise,
+          Array<const int8_t> corners, FloatsOut frame, FloatsOut near, FloatsOut layer_near, Array<int32_t> layer_ids,
+          FloatsOut normal_map, BytesOut mask, int64_t num_vertices, int64_t num_triangles, int64_t height,
+          int64_t width, int64_t shadow_size, bool cull) {
+  const SynthDrawParams p{positions,     normals,    attributes, triangles,   materials, camera,
+                          parameters,    ambient,    shadow,     noise,       corners,   frame,
+                          near,          layer_near, layer_ids,  normal_map,  mask,      num_vertices,
+                          num_triangles, height,     width,      shadow_size, cull};
+  GARFAST_CALL_CPU(synth_draw, p);
 }
 
-void head(P vertices, P rotation, P translation, P triangles, P constants, P closed, P opened, P light, float mouth,
-          P scalp, P beard, P broad, P fine, P positions, P normals, P attributes, int64_t num_vertices,
-          int64_t num_triangles, int64_t plane_size) {
-  const SynthHeadParams p{in<float>(vertices),
-                          in<float>(rotation),
-                          in<float>(translation),
-                          in<int32_t>(triangles),
-                          in<float>(constants),
-                          in<float>(closed),
-                          in<float>(opened),
-                          in<float>(light),
-                          mouth,
-                          in<float>(scalp),
-                          in<float>(beard),
-                          in<float>(broad),
-                          in<float>(fine),
-                          out<float>(positions),
-                          out<float>(normals),
-                          out<float>(attributes),
-                          num_vertices,
-                          num_triangles,
-                          plane_size};
+void head(Floats vertices, Floats rotation, Floats translation, Integers triangles, Floats constants, Floats closed,
+          Floats opened, Floats light, float mouth, Floats scalp, Floats beard, Floats broad, Floats fine,
+          FloatsOut positions, FloatsOut normals, FloatsOut attributes, int64_t num_vertices, int64_t num_triangles,
+          int64_t plane_size) {
+  const SynthHeadParams p{vertices, rotation,   translation,  triangles,     constants, closed, opened,
+                          light,    mouth,      scalp,        beard,         broad,     fine,   positions,
+                          normals,  attributes, num_vertices, num_triangles, plane_size};
   GARFAST_CALL_CPU(synth_head, p);
 }
 
-void normal_map(P normals, P triangles, P ids, P barycentrics, P bounds, P map, P mask, int64_t height, int64_t width) {
-  const SynthNormalMapParams p{in<float>(normals),
-                               in<int32_t>(triangles),
-                               in<int32_t>(ids),
-                               in<float>(barycentrics),
-                               in<int64_t>(bounds),
-                               out<float>(map),
-                               out<uint8_t>(mask),
-                               height,
-                               width};
-  GARFAST_CALL_CPU(synth_normal_map, p);
-}
-
-void resolve(P frame, P picture, P sums, int64_t height, int64_t width) {
-  const SynthResolveParams p{in<float>(frame), out<float>(picture), out<double>(sums), height, width};
+void resolve(Floats frame, FloatsOut picture, Array<double> sums, int64_t height, int64_t width) {
+  const SynthResolveParams p{frame, picture, sums, height, width};
   GARFAST_CALL_CPU(synth_resolve, p);
 }
 
-void compose(P picture, P behind, P linear, float exposure, P light, P coverage, int64_t pixels) {
-  const SynthComposeParams p{in<float>(picture),
-                             in<uint8_t>(behind),
-                             in<float>(linear),
-                             exposure,
-                             out<float>(light),
-                             out<uint8_t>(coverage),
-                             pixels};
+void compose(Floats picture, Array<const uint8_t> behind, Floats linear, float exposure, FloatsOut light,
+             BytesOut coverage, int64_t pixels) {
+  const SynthComposeParams p{picture, behind, linear, exposure, light, coverage, pixels};
   GARFAST_CALL_CPU(synth_compose, p);
 }
 
-void tone(P light, P gain, P curve, P result, float range, int64_t pixels, int64_t levels) {
-  const SynthToneParams p{in<float>(light), in<float>(gain), in<float>(curve), out<float>(result), range,
-                          pixels,           levels};
-  GARFAST_CALL_CPU(synth_tone, p);
+void develop(Floats light, Floats gain, Floats curve, Floats noise, BytesOut picture, float range, float falloff,
+             float centre_x, float centre_y, float stray, float gray, float own, float shared, int64_t height,
+             int64_t width, int64_t levels) {
+  const SynthDevelopParams p{light,    gain,  curve, noise, picture, range,  falloff, centre_x,
+                             centre_y, stray, gray,  own,   shared,  height, width,   levels};
+  GARFAST_CALL_CPU(synth_develop, p);
 }
 
 }  // namespace
@@ -127,13 +98,12 @@ void tone(P light, P gain, P curve, P result, float range, int64_t pixels, int64
 void bind_synth(py::module_& m) {
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("synth_blend", &blend, nogil);
-  m.def("synth_visibility", &visibility, nogil);
+  m.def("synth_depth", &depth, nogil);
   m.def("synth_head", &head, nogil);
-  m.def("synth_shade", &shade, nogil);
-  m.def("synth_normal_map", &normal_map, nogil);
+  m.def("synth_draw", &draw, nogil);
   m.def("synth_resolve", &resolve, nogil);
   m.def("synth_compose", &compose, nogil);
-  m.def("synth_tone", &tone, nogil);
+  m.def("synth_develop", &develop, nogil);
   py::list names;
 #define GARFAST_SYNTH_NAME(name) names.append(#name);
   GARFAST_SYNTH_PARAMETERS(GARFAST_SYNTH_NAME)

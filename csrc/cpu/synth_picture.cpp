@@ -1,34 +1,11 @@
-// From a shaded frame to a picture: normals per pixel, means of samples, what is behind, the tone curve.
+// From a shaded frame to a picture: means of samples, what is behind, the tone curve.
 #include <algorithm>
 #include <cmath>
 
 #include "garfast/synth.h"
-#include "garfast/vec3.h"
 
 namespace garfast {
 namespace GARFAST_ISA {
-
-void synth_normal_map(const SynthNormalMapParams& p) {
-  const int64_t pixels = p.height * p.width;
-  std::fill_n(p.map, 3 * pixels, 0.0f);
-  std::fill_n(p.mask, pixels, uint8_t(0));
-  for (int64_t row = p.bounds[0]; row < p.bounds[1]; ++row)
-    for (int64_t column = p.bounds[2]; column < p.bounds[3]; ++column) {
-      const int64_t i = row * p.width + column;
-      if (p.ids[i] < 0) continue;
-      const int32_t* c = p.triangles + 3 * int64_t(p.ids[i]);
-      const float w0 = p.barycentrics[i], w1 = p.barycentrics[pixels + i];
-      Vec3<float> n = load3(p.normals + 3 * int64_t(c[0])) * w0 + load3(p.normals + 3 * int64_t(c[1])) * w1 +
-                      load3(p.normals + 3 * int64_t(c[2])) * (1.0f - w0 - w1);
-      const float length = std::sqrt(dot(n, n));
-      // Vertex normals of a crease may cancel; such a pixel faces the camera.
-      n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
-      p.map[i] = n.x;
-      p.map[pixels + i] = n.y;
-      p.map[2 * pixels + i] = n.z;
-      p.mask[i] = 1;
-    }
-}
 
 void synth_resolve(const SynthResolveParams& p) {
   double sums[4] = {0, 0, 0, 0};
@@ -59,12 +36,29 @@ void synth_compose(const SynthComposeParams& p) {
   }
 }
 
-void synth_tone(const SynthToneParams& p) {
-  const float last = float(p.levels - 1), per_light = last / p.range;
-  const float gain[3] = {p.gain[0] * per_light, p.gain[1] * per_light, p.gain[2] * per_light};
-  for (int64_t i = 0; i < p.pixels; ++i)
-    for (int c = 0; c < 3; ++c)
-      p.out[3 * i + c] = p.curve[int32_t(std::min(std::max(0.0f, p.light[3 * i + c] * gain[c]), last))];
+void synth_develop(const SynthDevelopParams& p) {
+  const float last = float(p.levels - 1), per_light = last * last / p.range;
+  for (int64_t row = 0; row < p.height; ++row) {
+    const float y = (2.0f * float(row) + 1.0f) / float(p.height) - 1.0f - p.centre_y;
+    for (int64_t column = 0; column < p.width; ++column) {
+      const int64_t i = 3 * (row * p.width + column);
+      const float x = (2.0f * float(column) + 1.0f) / float(p.width) - 1.0f - p.centre_x;
+      const float arriving = std::max(1.0f - p.falloff * (x * x + y * y), 0.2f);
+      float value[3];
+      for (int c = 0; c < 3; ++c) {
+        const float light = p.light[i + c] * p.gain[c] * arriving + p.stray;
+        const float place = std::min(std::sqrt(std::max(0.0f, light * per_light)), last);
+        const int32_t level = std::min(int32_t(place), int32_t(p.levels - 2));
+        value[c] = p.curve[level] + (place - float(level)) * (p.curve[level + 1] - p.curve[level]);
+      }
+      const float gray = 0.3f * value[0] + 0.59f * value[1] + 0.11f * value[2];
+      for (int c = 0; c < 3; ++c) {
+        float v = value[c] + (gray - value[c]) * p.gray;
+        if (p.noise) v += p.own * p.noise[i + c] + p.shared * p.noise[i];
+        p.picture[i + c] = uint8_t(std::min(std::max(v + 0.5f, 0.0f), 255.0f));
+      }
+    }
+  }
 }
 
 }  // namespace GARFAST_ISA

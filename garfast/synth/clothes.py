@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour
+from garfast.synth.dice import Dice
 from garfast.synth.native import Layer, num_attributes
 from garfast.synth.quick import column_direction, grid_normals
 from garfast.synth.template import SOLID
@@ -30,6 +31,9 @@ _PROFILE = np.array(
     ],
     np.float64,
 )
+_SIDE, _FRONT = np.sin(np.arange(_COLUMNS) / _COLUMNS * 2 * np.pi), np.cos(np.arange(_COLUMNS) / _COLUMNS * 2 * np.pi)
+_DIP = np.array([[1.0], [1.0], [0.7]])  # share of the neckline's depth by which the upper rows sink
+_SHADE = np.repeat(np.interp(np.arange(len(_PROFILE)), [0, 2, 4], [0.35, 0.6, 1.0]), _COLUMNS)
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +46,7 @@ def _grid() -> NDArray[np.int32]:
     return np.ascontiguousarray(np.concatenate(both), np.int32)
 
 
-def torso(rng: np.random.Generator, eyes_centre: Floats) -> tuple[Floats, Floats, dict[str, float]]:
+def torso(rng: Dice, eyes_centre: Floats) -> tuple[Floats, Floats, dict[str, float]]:
     """A clothed torso.
 
     Args:
@@ -51,18 +55,17 @@ def torso(rng: np.random.Generator, eyes_centre: Floats) -> tuple[Floats, Floats
     Returns:
         Positions [N, 3] in model space, attributes [N, A] and the pattern's material parameters.
     """
-    angle = np.arange(_COLUMNS) / _COLUMNS * 2 * np.pi
     profile = _PROFILE.copy()
     profile[:, 0] *= rng.uniform(0.82, 1.12)
     profile[2:, 2] += rng.uniform(-18, 8)
     profile[:2, 2] += rng.uniform(-22, 22)  # high or low collar
     profile[:2, :2] += rng.uniform(-2, 10)
-    x = profile[:, :1] * np.sin(angle)
-    z = profile[:, 1:2] * np.cos(angle) + profile[:, 3:4]
+    x = profile[:, :1] * _SIDE
+    z = profile[:, 1:2] * _FRONT + profile[:, 3:4]
     y = np.repeat(profile[:, 2:3], _COLUMNS, 1)
     dip = rng.uniform(0, 75) if rng.random() < 0.6 else rng.uniform(0, 20)  # neckline
-    front = np.clip(np.cos(angle), 0, 1) ** rng.uniform(2, 12)
-    y[:3] -= dip * front * np.array([[1.0], [1.0], [0.7]])
+    front = np.maximum(_FRONT, 0) ** rng.uniform(2, 12)
+    y[:3] -= dip * front * _DIP
     z[:2] += 0.35 * dip * front
     positions = np.stack([x, y, z], -1).reshape(-1, 3) + eyes_centre
     attributes = np.zeros((len(positions), num_attributes()), np.float32)
@@ -70,12 +73,11 @@ def torso(rng: np.random.Generator, eyes_centre: Floats) -> tuple[Floats, Floats
     attributes[:, 3], attributes[:, 4] = rng.uniform(0, 0.02), 12
     attributes[:, 5], attributes[:, 6] = positions[:, 0] + 0.6 * positions[:, 2], positions[:, 1]
     attributes[:, 7], attributes[:, 8] = 1, 1
-    shade = np.repeat(np.interp(np.arange(len(_PROFILE)), [0, 2, 4], [0.35, 0.6, 1.0]), _COLUMNS)
-    attributes[:, 10] = shade
+    attributes[:, 10] = _SHADE
     other = cloth_colour(rng)
     parameters = {
-        "pattern": float(rng.choice([0, 0, 0, 1, 2, 3])),
-        "pattern_scale": float(np.exp(rng.uniform(np.log(6), np.log(60)))),
+        "pattern": rng.choice((0.0, 0.0, 0.0, 1.0, 2.0, 3.0)),
+        "pattern_scale": rng.log_uniform(6, 60),
         **{f"pattern_{c}": float(v) for c, v in zip("rgb", other, strict=True)},
     }
     return np.ascontiguousarray(positions, np.float32), attributes, parameters

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from garfast.synth.quick import pick
+from garfast.synth.dice import Dice
+from garfast.synth.quick import limited
 
 Floats = NDArray[np.float32]
 
@@ -13,6 +14,7 @@ Floats = NDArray[np.float32]
 _SKIN = np.array(
     [[243, 208, 190], [232, 188, 163], [211, 163, 133], [174, 124, 94], [122, 82, 61], [72, 48, 38]], np.float64
 )
+_SKIN_SPREAD = np.array([0.012, 0.02, 0.03])
 # sRGB of black, dark brown, brown, light brown, blond, light blond, auburn, red, grey and white hair.
 _HAIR = np.array(
     [
@@ -41,7 +43,7 @@ _IRIS_SHARE_DARK = np.array([0.38, 0.55, 0.04, 0.01, 0.01, 0.01])
 
 def to_linear(srgb: NDArray[np.floating]) -> Floats:
     """Linear 0..1 of sRGB values 0..255."""
-    value = np.clip(np.asarray(srgb, np.float64) / 255, 0, 1)
+    value = limited(np.asarray(srgb, np.float64) / 255, 0, 1)
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
@@ -51,32 +53,33 @@ def from_linear(light: NDArray[np.floating]) -> Floats:
     return np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055).astype(np.float32)
 
 
-def skin_colour(rng: np.random.Generator, tone: float) -> Floats:
+def skin_colour(rng: Dice, tone: float) -> Floats:
     """[3] skin albedo; ``tone`` runs evenly from type I (0) to type VI (1)."""
     place = tone * (len(_SKIN) - 1)
-    colour = np.array([np.interp(place, range(len(_SKIN)), _SKIN[:, k]) for k in range(3)])
-    colour *= rng.uniform(0.93, 1.06) * np.exp(rng.normal(0, [0.012, 0.02, 0.03]))
-    return to_linear(np.clip(colour, 20, 250))
+    below = min(int(place), len(_SKIN) - 2)
+    colour = _SKIN[below] + (place - below) * (_SKIN[below + 1] - _SKIN[below])
+    colour = colour * (rng.uniform(0.93, 1.06) * np.exp(rng.normal(0, _SKIN_SPREAD, 3)))
+    return to_linear(limited(colour, 20, 250))
 
 
-def hair_colour(rng: np.random.Generator, tone: float) -> Floats:
+def hair_colour(rng: Dice, tone: float) -> Floats:
     """[3] hair albedo, dark more often the darker the skin; rarely dyed."""
     if rng.random() < 0.02:
         return to_linear(rng.uniform(20, 220, 3))
-    share = _HAIR_SHARE_FAIR + (_HAIR_SHARE_DARK - _HAIR_SHARE_FAIR) * np.clip(tone * 1.4 - 0.1, 0, 1)
-    colour = _HAIR[pick(rng, share)]
-    return to_linear(np.clip(colour * rng.uniform(0.75, 1.25) * np.exp(rng.normal(0, 0.04, 3)), 6, 240))
+    share = _HAIR_SHARE_FAIR + (_HAIR_SHARE_DARK - _HAIR_SHARE_FAIR) * min(max(tone * 1.4 - 0.1, 0), 1)
+    colour = _HAIR[rng.pick(share)]
+    return to_linear(limited(colour * rng.uniform(0.75, 1.25) * np.exp(rng.normal(0, 0.04, 3)), 6, 240))
 
 
-def iris_colour(rng: np.random.Generator, tone: float) -> Floats:
+def iris_colour(rng: Dice, tone: float) -> Floats:
     """[3] iris albedo, brown more often the darker the skin."""
-    share = _IRIS_SHARE_FAIR + (_IRIS_SHARE_DARK - _IRIS_SHARE_FAIR) * np.clip(tone * 1.6 - 0.2, 0, 1)
-    colour = _IRIS[pick(rng, share)]
-    return to_linear(np.clip(colour * rng.uniform(0.7, 1.25), 8, 220))
+    share = _IRIS_SHARE_FAIR + (_IRIS_SHARE_DARK - _IRIS_SHARE_FAIR) * min(max(tone * 1.6 - 0.2, 0), 1)
+    colour = _IRIS[rng.pick(share)]
+    return to_linear(limited(colour * rng.uniform(0.7, 1.25), 8, 220))
 
 
-def cloth_colour(rng: np.random.Generator) -> Floats:
+def cloth_colour(rng: Dice) -> Floats:
     """[3] albedo of cloth: often grey, dark or pale, sometimes strong."""
     if rng.random() < 0.5:
-        return to_linear(np.clip(rng.uniform(12, 245) * np.exp(rng.normal(0, 0.06, 3)), 5, 245))
+        return to_linear(limited(rng.uniform(12, 245) * np.exp(rng.normal(0, 0.06, 3)), 5, 245))
     return to_linear(rng.uniform(10, 235, 3))

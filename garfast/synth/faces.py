@@ -16,6 +16,7 @@ from garfast.synth.background import background
 from garfast.synth.clothes import torso, torso_layer
 from garfast.synth.colour import to_linear
 from garfast.synth.config import SynthConfig
+from garfast.synth.dice import Dice
 from garfast.synth.hair import (
     HairTemplate,
     build_hair_template,
@@ -30,19 +31,15 @@ from garfast.synth.native import (
     Floats,
     Frame,
     Layer,
-    Visibility,
     blend,
     compose,
+    draw,
     dress_head,
-    normals_seen,
     parameter_names,
     resolve,
-    shade,
-    visibility,
 )
 from garfast.synth.person import Person, sample_expression, sample_person
 from garfast.synth.photo import develop
-from garfast.synth.quick import pick
 from garfast.synth.shot import Shot, sample_shot
 from garfast.synth.solids import Solid, solids_layer
 from garfast.synth.template import SOLID, HeadTemplate, build_template
@@ -127,7 +124,7 @@ class SyntheticFaces:
         rng = _streams(self.seed, index)
         if person != index:
             rng |= {name: stream for name, stream in _streams(self.seed, person).items() if name in _PERSONAL}
-        which = pick(rng["model"], self._weights)
+        which = rng["model"].pick(self._weights)
         out = self._painters[which].paint(rng)
         out["shape"] = np.pad(out["shape"], (0, self._num_shape - len(out["shape"])))
         out["exp"] = np.pad(out["exp"], (0, self._num_exp - len(out["exp"])))
@@ -152,12 +149,11 @@ class SyntheticFaces:
 
 _STREAMS = ("model", "person", "shot", "light", "hair", "clothes", "things", "background", "photo", "expression")
 _PERSONAL = ("model", "person", "hair")  # what the photographs of one person have in common
-_Streams = dict[str, np.random.Generator]
+_Streams = dict[str, Dice]
 
 
 def _streams(seed: int, index: int) -> _Streams:
-    seeds = np.random.SeedSequence([seed, index]).spawn(len(_STREAMS))
-    return {name: np.random.Generator(np.random.PCG64(s)) for name, s in zip(_STREAMS, seeds, strict=True)}
+    return dict(zip(_STREAMS, Dice.several([seed, index], len(_STREAMS)), strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -209,7 +205,7 @@ class _Painter:
             positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
             layers += shell_layers(self.hair, shot.place(positions), attributes)
         layers += self._things(rng["things"], person, shot, vertices, points_model, hatted)
-        frame, middles = self._render(layers, parameters | patterns, shot, light, points_model)
+        frame, seen = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)
         pixels = shot.project(points)
         photo, coverage = self._photograph(rng, frame, light)
@@ -226,8 +222,8 @@ class _Painter:
             "angles": np.array(shot.angles, np.float32),
             "camera": shot.camera_dict(),
         }
-        if middles is not None:
-            out["normal_map"], out["mask"] = normals_seen(head, middles)
+        if seen is not None:
+            out["normal_map"], out["mask"] = seen
         if config.vertices:
             whole = template.model.evaluate(torch.from_numpy(person.shape), torch.from_numpy(person.exp))[0].numpy()
             out["vertices"] = shot.place(whole)
@@ -260,7 +256,7 @@ class _Painter:
 
     def _things(
         self,
-        rng: np.random.Generator,
+        rng: Dice,
         person: Person,
         shot: Shot,
         vertices: Floats,
@@ -286,15 +282,14 @@ class _Painter:
             "orthographic": float(shot.orthographic),
             "iris_radius": iris,
             "pupil_radius": iris * 0.4,
-            "shadow_soft": 1.0,
             **light.parameters(),
             **person.parameters,
         }
 
     def _render(
         self, layers: list[Layer], parameters: dict[str, float], shot: Shot, light: Light, points_model: Floats
-    ) -> tuple[Frame, Visibility | None]:
-        """The picture of all layers, and what the pixels' middles see of the head alone (with ``config.normals``)."""
+    ) -> tuple[Frame, tuple[Floats, NDArray[np.uint8]] | None]:
+        """The picture of all layers, and with ``config.normals`` the head's normals and mask."""
         # Lenses throw no shadow, nor does what is inside the mouth.
         head, outer = layers[0], self.template.num_outer
         opaque = [head._replace(positions=head.positions[:outer], triangles=self.template.outer_triangles)]
@@ -304,23 +299,11 @@ class _Painter:
         packed = np.zeros(len(self._order), np.float32)
         for name, value in (parameters | lookup).items():
             packed[self._order[name]] = value
-        ambient = light.ambient()
-        frame, ndc = Frame.empty(self.size), shot.ndc()
-        fine = (2 * self.size[0], 2 * self.size[1])
-        head_middles: Visibility | None = None
-        for layer in layers:
-            seen, middles = visibility(
-                layer.positions,
-                layer.triangles,
-                ndc,
-                fine,
-                orthographic=shot.orthographic,
-                cull=layer.cull,
-                middles=layer is head and self.config.normals,
-            )
-            head_middles = head_middles or middles
-            shade(layer, seen, packed, ambient, depth, frame)
-        return frame, head_middles
+        ambient, ndc, frame = light.ambient(), shot.ndc(), Frame.empty(self.size)
+        seen = draw(head, ndc, packed, ambient, depth, frame, normals=self.config.normals)
+        for layer in layers[1:]:
+            draw(layer, ndc, packed, ambient, depth, frame)
+        return frame, seen
 
     def _photograph(self, rng: _Streams, frame: Frame, light: Light) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         colour, sums = resolve(frame)

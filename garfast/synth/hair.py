@@ -8,15 +8,20 @@ frays it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.dice import Dice
 from garfast.synth.native import Layer, num_attributes
 from garfast.synth.noise import smooth_fields
 from garfast.synth.person import Person
-from garfast.synth.quick import column_direction, grid_normals, pick, unit
-from garfast.synth.template import HAIR, SKIN, HeadTemplate
+from garfast.synth.quick import column_direction, grid_normals, limited, unit
+from garfast.synth.template import FIELDS, HAIR, SKIN, HeadTemplate
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Floats = NDArray[np.float32]
 
@@ -39,29 +44,40 @@ class HairTemplate:
     Attributes:
         directions: [R, C, 3] unit, from the skull's centre.
         centre: [3] model space.
-        neighbours, shares: [R, C, K] vertices of the head around each direction, and weights that sum to 1.
+        skull: sparse [R * C, O] weights of the head's outer vertices around each direction, rows sum to 1.
         azimuth: [C] radians, 0 in front, rising to the subject's left.
+        degrees, signed_degrees: [C] the size of the azimuth, and the azimuth itself.
         polar: [R] radians from the crown.
+        beside: [R, C] 0 on top .. 1 beside the head.
         triangles: [F, 3].
         behind: [F] which of them lie behind the ears.
         fields: [3, N, R * C] smooth random fields of rising frequency.
-        line_weights: [V, len(_LINE_AT)] share of each height of a hairline at the head's vertices.
+        line_weights: [O, len(_LINE_AT)] share of each height of a hairline at the head's outer vertices.
+        grows: [O] 1 where hair can grow, 0 on the ears.
     """
 
     directions: Floats
     centre: Floats
-    neighbours: NDArray[np.int64]
-    shares: Floats
+    skull: csr_array
     azimuth: Floats
+    degrees: Floats
+    signed_degrees: Floats
     polar: Floats
+    beside: Floats
     triangles: NDArray[np.int32]
     behind: NDArray[np.bool_]
     fields: Floats
     line_weights: Floats
+    grows: Floats
+
+    def skull_of(self, vertices: Floats) -> Floats:
+        """[R, C, 3] the skull's skin under the grid, of a face's vertices [V, 3]."""
+        return (self.skull @ vertices[: self.skull.shape[1]]).reshape(_SKULL_ROWS, _COLUMNS, 3)
 
 
 def build_hair_template(template: HeadTemplate) -> HairTemplate:
     """Look at the head from inside: which skin lies in each direction of the grid."""
+    from scipy.sparse import csr_array
     from scipy.spatial import cKDTree
 
     centre = np.array([0.0, template.eyes_centre[1] + 22.0, template.head_axis[2]], np.float32)
@@ -92,22 +108,30 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
         [directions * 95.0, np.broadcast_to(directions[-1:] * 95.0, (_HANG_ROWS, _COLUMNS, 3)).copy()]
     )
     places[_SKULL_ROWS:, :, 1] -= np.linspace(10, 300, _HANG_ROWS)[:, None]
+    around_head = np.degrees(np.abs(template.azimuth[: template.num_outer]))
+    degrees = np.degrees(np.abs(azimuth))
     return HairTemplate(
         directions=directions,
         centre=centre,
-        neighbours=rows[nearest].reshape(_SKULL_ROWS, _COLUMNS, _NEIGHBOURS),
-        shares=shares.reshape(_SKULL_ROWS, _COLUMNS, _NEIGHBOURS).astype(np.float32),
+        skull=csr_array(
+            (np.float32(shares).reshape(-1), rows[nearest].reshape(-1), np.arange(0, nearest.size + 1, _NEIGHBOURS)),
+            shape=(len(nearest), template.num_outer),
+        ),
         azimuth=azimuth,
+        degrees=degrees,
+        signed_degrees=np.degrees(azimuth),
         polar=polar,
+        beside=limited((degrees - 35) / 45, 0, 1) * limited((polar[:, None] - 0.5) / 0.7, 0, 1),
         triangles=np.ascontiguousarray(triangles, np.int32),
-        behind=np.degrees(np.abs(azimuth))[triangles[:, 0] % _COLUMNS] > _EAR_AT,
+        behind=degrees[triangles[:, 0] % _COLUMNS] > _EAR_AT,
         fields=np.stack(
             [smooth_fields(places.reshape(-1, 3), s, _FIELD_COUNT, 40 + k) for k, s in enumerate((90.0, 38.0, 17.0))]
         ),
         # Interpolation is linear in the heights.
-        line_weights=np.stack(
-            [np.interp(np.degrees(np.abs(template.azimuth)), _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1
-        ).astype(np.float32),
+        line_weights=np.stack([np.interp(around_head, _LINE_AT, row) for row in np.eye(len(_LINE_AT))], 1).astype(
+            np.float32
+        ),
+        grows=np.float32(template.ears[: template.num_outer] < 0.3),
     )
 
 
@@ -146,7 +170,7 @@ class HairStyle:
 _LINE_AT = np.array([0.0, 25.0, 48.0, 66.0, 80.0, 98.0, 125.0, 180.0])
 
 
-def sample_style(rng: np.random.Generator) -> HairStyle:
+def sample_style(rng: Dice) -> HairStyle:
     """Draw a cut: cropped, short, bowl, swept, afro, bob, long; receding hairlines among them."""
     up = rng.normal(0, 5)
     line = np.array(
@@ -163,7 +187,7 @@ def sample_style(rng: np.random.Generator) -> HairStyle:
     )
     if rng.random() < 0.15:  # receding
         line[:3] += np.array([rng.uniform(5, 45), rng.uniform(10, 50), rng.uniform(5, 35)])
-    kind = pick(rng, [0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
+    kind = rng.pick([0.14, 0.3, 0.14, 0.1, 0.12, 0.2])
     style = HairStyle(line, 0.0, 0.0, 180.0, -200.0, 0.0, 0.0, np.zeros(3, np.float32), rng.uniform(0.75, 1.0), True)
     if kind == 0:  # cropped: paint, perhaps a thin shell
         style.shell = rng.random() < 0.5
@@ -193,7 +217,7 @@ def sample_style(rng: np.random.Generator) -> HairStyle:
     return style
 
 
-def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) -> dict[str, float]:
+def hair_parameters(rng: Dice, person: Person, style: HairStyle) -> dict[str, float]:
     """Material parameters of the strands; sets the hair's colours on ``person``."""
     person.set_colour("hair", np.clip(person.hair, 0.004, 0.8))
     tip = person.hair * rng.uniform(0.9, 1.5)
@@ -209,17 +233,18 @@ def hair_parameters(rng: np.random.Generator, person: Person, style: HairStyle) 
     }
 
 
-def scalp_cover(rng: np.random.Generator, template: HeadTemplate, hair: HairTemplate, style: HairStyle) -> Floats:
+def scalp_cover(rng: Dice, template: HeadTemplate, hair: HairTemplate, style: HairStyle) -> Floats:
     """[V] 0..1 of the head's vertices under hair."""
-    inside = template.height - hair.line_weights @ style.line.astype(np.float32)
-    inside += template.fields[2, rng.integers(template.fields.shape[1])] * np.float32(2.5)
-    cover = np.clip(inside * np.float32(1 / 9) + np.float32(0.5), 0, 1)
-    cover *= template.ears < 0.3
+    outer = slice(template.num_outer)
+    inside = template.height[outer] - hair.line_weights @ style.line.astype(np.float32)
+    inside += template.fields[2, rng.below(FIELDS), outer] * np.float32(2.5)
+    cover = np.zeros(len(template.height), np.float32)
+    np.multiply(limited(inside * np.float32(1 / 9) + np.float32(0.5), 0, 1), hair.grows, out=cover[outer])
     return cover
 
 
 def hair_shell(
-    rng: np.random.Generator, template: HeadTemplate, hair: HairTemplate, style: HairStyle, vertices: Floats
+    rng: Dice, template: HeadTemplate, hair: HairTemplate, style: HairStyle, vertices: Floats
 ) -> tuple[Floats, Floats]:
     """The shell for one face.
 
@@ -229,23 +254,21 @@ def hair_shell(
     Returns:
         Positions [R * C, 3] in model space, and attributes [R * C, A] without the strands' directions.
     """
-    skull = (vertices[hair.neighbours] * hair.shares[..., None]).sum(2)
-    degrees = np.degrees(np.abs(hair.azimuth))
+    skull = hair.skull_of(vertices)
+    degrees, signed = hair.degrees, hair.signed_degrees
     line = _hairline(style, degrees)
-    signed = np.degrees(hair.azimuth)
     height = skull[..., 1] - template.eyes_centre[1]
-    fringe_end = line - (style.fringe + style.fringe_slope * signed) * np.clip(1.25 - degrees / 60, 0, 1)
+    fringe_end = line - (style.fringe + style.fringe_slope * signed) * limited(1.25 - degrees / 60, 0, 1)
     # Above the hairline the shell rises from the skin; below it (fringe, falling hair) it floats a little above.
     above = height - line
-    root = np.clip(above / 30 + (0.35 if style.fringe > 0 else 0.12), 0.06, 1)
-    beside = np.clip((degrees - 35) / 45, 0, 1) * np.clip((hair.polar[:, None] - 0.5) / 0.7, 0, 1)
-    thickness = style.thickness + (style.side_thickness - style.thickness) * beside
+    root = limited(above / 30 + (0.35 if style.fringe > 0 else 0.12), 0.06, 1)
+    thickness = style.thickness + (style.side_thickness - style.thickness) * hair.beside
     falling = degrees >= style.opening - 25
-    fall_share = np.clip((degrees - style.opening + 25) / 30, 0, 1)
+    fall_share = limited((degrees - style.opening + 25) / 30, 0, 1)
     root = np.maximum(root, 0.75 * fall_share * (above < 10))
-    pick = rng.integers(_FIELD_COUNT, size=3)
+    pick = [rng.below(_FIELD_COUNT) for _ in range(3)]
     waves = sum(style.swell[k] * hair.fields[k, pick[k]] for k in range(3)).reshape(_ROWS, _COLUMNS)
-    raised = np.maximum(thickness * root + waves[:_SKULL_ROWS] * np.clip(root * 1.5, 0, 1), 0.8) + 0.8
+    raised = np.maximum(thickness * root + waves[:_SKULL_ROWS] * limited(root * 1.5, 0, 1), 0.8) + 0.8
     # Hair passes outside the ears.
     near_ear = np.exp(-(((degrees - 92) / 22) ** 2)) * np.exp(-(((height - 5) / 38) ** 2))
     raised = raised + 14 * near_ear * (fall_share > 0.3)
@@ -260,14 +283,14 @@ def hair_shell(
     attributes = np.zeros((_ROWS * _COLUMNS, num_attributes()), np.float32)
     along = np.concatenate([np.zeros((1, _COLUMNS)), np.linalg.norm(np.diff(shell, axis=0), axis=-1).cumsum(0)])
     lean = rng.normal(0, 0.25)
-    spread = 0.35 + 0.65 * np.sin(np.clip(rows, 0, np.pi / 2))
+    spread = 0.35 + 0.65 * np.sin(limited(rows, 0, np.pi / 2))
     across = signed[None] / 180 * np.pi * _STRAND_RADIUS * spread + lean * along
     attributes[:, 0] = across.reshape(-1)
     attributes[:, 1] = along.reshape(-1)
-    attributes[:, 5] = np.clip(over, -60, 60).reshape(-1)
-    attributes[:, 6] = np.clip((along - 120) / 220, 0, 1).reshape(-1)
-    depth = np.clip(0.55 + 0.45 * raised / max(style.thickness, 3), 0.35, 1)
-    open_share = np.concatenate([depth, np.repeat(np.clip(depth[-1:], 0.4, 0.8), _HANG_ROWS, 0)])
+    attributes[:, 5] = limited(over, -60, 60).reshape(-1)
+    attributes[:, 6] = limited((along - 120) / 220, 0, 1).reshape(-1)
+    depth = limited(0.55 + 0.45 * raised / max(style.thickness, 3), 0.35, 1)
+    open_share = np.concatenate([depth, np.repeat(limited(depth[-1:], 0.4, 0.8), _HANG_ROWS, 0)])
     attributes[:, 10] = open_share.reshape(-1)
     return np.ascontiguousarray(shell.reshape(-1, 3), np.float32), attributes
 
@@ -298,7 +321,7 @@ def _hang(
         bottom = template.eyes_centre[1] + style.ends - 12
         share = np.linspace(0, 1, _HANG_ROWS + 1)[1:, None]
         out[_SKULL_ROWS:, :, 1] = last[:, 1] + share * np.minimum(bottom - last[:, 1], 0)
-        drift = 1 + 0.012 * waves[_SKULL_ROWS:] + 0.12 * share * np.clip((-style.ends - 120) / 200, 0, 1)
+        drift = 1 + 0.012 * waves[_SKULL_ROWS:] + 0.12 * share * min(max((-style.ends - 120) / 200, 0), 1)
         out[_SKULL_ROWS:, :, [0, 2]] = centre + (last[:, [0, 2]] - centre)[None] * drift[..., None]
     hang = np.repeat(rows[-1:], _HANG_ROWS, 0)
     return out, np.concatenate([rows, hang])
@@ -311,7 +334,10 @@ def shell_layers(hair: HairTemplate, positions: Floats, attributes: Floats) -> l
     along = column_direction(grid)
     normals = grid_normals(grid, along)
     attributes[:, 2:5] = unit(along).reshape(-1, 3)
-    shown = (attributes[:, 5] > -_FRAYED)[hair.triangles].any(1)
+    inside = (attributes[:, 5] > -_FRAYED).reshape(_ROWS, _COLUMNS)
+    beside = np.roll(inside, -1, 1)
+    across = inside[:-1] | beside[1:]  # the diagonal that a cell's two triangles share
+    shown = np.concatenate([(across | inside[1:]).reshape(-1), (across | beside[:-1]).reshape(-1)])
     layers = []
     for part in (hair.behind, ~hair.behind):
         triangles = np.ascontiguousarray(hair.triangles[shown & part])

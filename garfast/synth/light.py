@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.dice import Dice
 from garfast.synth.native import Layer, depth_map
 from garfast.synth.quick import cross, unit
 from garfast.synth.template import harmonics
@@ -49,15 +50,15 @@ class Light(NamedTuple):
         return out
 
 
-def sample_light(rng: np.random.Generator) -> Light:
+def sample_light(rng: Dice) -> Light:
     """Draw a lighting: overcast, indoors, flash, sun, studio, coloured lamps."""
     tint = np.exp(rng.normal(0, 0.05, 3))
     radiance = np.zeros((9, 3))
-    radiance[0] = np.exp(rng.uniform(np.log(0.12), np.log(0.8))) * tint
+    radiance[0] = rng.log_uniform(0.12, 0.8) * tint
     # Sky or ceiling above, floor below.
     _add_blob(radiance, np.array([0.0, 1.0, 0.0]), rng.uniform(-0.1, 0.4) * np.exp(rng.normal(0, 0.06, 3)))
     coloured = rng.random() < 0.12
-    for _ in range(rng.integers(0, 4)):
+    for _ in range(rng.below(4)):
         colour = np.exp(rng.normal(0, 0.5 if coloured else 0.08, 3)) * rng.uniform(0.05, 0.6)
         _add_blob(radiance, _direction(rng, front=0.2), colour)
     key = _direction(rng, front=0.5)
@@ -67,7 +68,7 @@ def sample_light(rng: np.random.Generator) -> Light:
         key = np.array([rng.normal(0, 0.08), rng.normal(0.08, 0.06), 1.0])
         key /= np.linalg.norm(key)
     rim_colour = np.zeros(3)
-    rim = np.array([rng.choice([-1, 1]) * rng.uniform(0.5, 1), rng.uniform(-0.2, 0.8), rng.uniform(-0.9, 0.1)])
+    rim = np.array([rng.choice((-1, 1)) * rng.uniform(0.5, 1), rng.uniform(-0.2, 0.8), rng.uniform(-0.9, 0.1)])
     if rng.random() < 0.3:
         rim_colour = rng.uniform(0.2, 1.2) * np.exp(rng.normal(0, 0.4 if coloured else 0.1, 3))
     sent_back = float(radiance[0].mean()) + 0.6 * float(key_colour.mean()) * max(key[2], 0.15)
@@ -105,7 +106,7 @@ _TURN_PROBES_INVERSE = np.linalg.pinv(harmonics(_TURN_PROBES)).astype(np.float32
 
 
 def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Floats | None, dict[str, float]]:
-    """The scene's depth from the key light, and the parameters that look it up.
+    """The scene's front seen from the key light, and the parameters that look it up.
 
     Args:
         layers: what throws shadows.
@@ -125,17 +126,17 @@ def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Float
             layer.positions, layer.triangles, camera, _SHADOW_SIZE, into=depth, frame=placed, cull=layer.cull
         )
     half = 0.5 * _SHADOW_SIZE
-    rows = {"x": frame[0] * half / _SHADOW_REACH, "y": -frame[1] * half / _SHADOW_REACH, "d": -frame[2]}
+    rows = {"x": frame[0] * half / _SHADOW_REACH, "y": -frame[1] * half / _SHADOW_REACH, "z": frame[2]}
     parameters: dict[str, float] = {}
     for name, row in rows.items():
         parameters |= {f"map_{name}{axis}": float(value) for axis, value in zip("xyz", row, strict=True)}
     parameters["map_x0"] = half - 0.5 - float(rows["x"] @ centre)
     parameters["map_y0"] = half - 0.5 - float(rows["y"] @ centre)
-    parameters["shadow_bias"] = _SHADOW_BIAS + float(rows["d"] @ centre)
+    parameters["map_z0"] = _SHADOW_BIAS - float(rows["z"] @ centre)
     return depth, parameters
 
 
-def _direction(rng: np.random.Generator, front: float) -> NDArray[np.float64]:
+def _direction(rng: Dice, front: float) -> NDArray[np.float64]:
     """A unit direction, mostly from above and in front."""
     v = rng.standard_normal(3)
     v[1] += 0.5

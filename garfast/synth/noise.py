@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from garfast.synth.dice import Dice
+
 _SIZE = 64
 _WHITE = 1 << 20
 _CELLS = 5.0  # cells per feature; csrc/include/garfast/synth_noise.h divides by the same number
@@ -32,12 +34,20 @@ def noise_bank() -> NDArray[np.int8]:
     return np.ascontiguousarray(np.concatenate([bank, bank[:, :, :1]], 2))
 
 
-def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+@lru_cache(maxsize=1)
+def noise_corners() -> NDArray[np.int8]:
+    """[64, 64, 64, 4] int8: the bank's values at (y, z), (y, z + 1), (y + 1, z) and (y + 1, z + 1)."""
+    value = noise_bank()[:, :, :-1, 0]
+    below = np.roll(value, -1, 1)
+    return np.stack([value, np.roll(value, -1, 2), below, np.roll(below, -1, 2)], -1)
+
+
+def white_noise(rng: Dice, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Standard normal noise, [*shape], to be read alone: a random stretch of a million numbers drawn once."""
     count = math.prod(shape)
     if count > _WHITE // 4:
         return rng.standard_normal(shape, np.float32)
-    start = int(rng.integers(_WHITE - count))
+    start = rng.below(_WHITE - count)
     return _white()[start : start + count].reshape(shape)
 
 

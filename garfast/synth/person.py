@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from garfast.morphable import MorphableModel
 from garfast.synth.colour import hair_colour, iris_colour, skin_colour, to_linear
 from garfast.synth.config import SynthConfig
+from garfast.synth.dice import Dice
 from garfast.synth.template import FIELDS, HeadTemplate
 
 Floats = NDArray[np.float32]
@@ -126,7 +128,7 @@ class Person:
             self.parameters[f"{name}_{channel}"] = float(value)
 
 
-def sample_person(rng: np.random.Generator, template: HeadTemplate, config: SynthConfig) -> Person:
+def sample_person(rng: Dice, template: HeadTemplate, config: SynthConfig) -> Person:
     """Draw a face. The template must be that of the model drawn with."""
     tone = float(rng.random())
     skin = skin_colour(rng, tone)
@@ -155,14 +157,13 @@ def sample_person(rng: np.random.Generator, template: HeadTemplate, config: Synt
     return person
 
 
-def sample_expression(rng: np.random.Generator, model: MorphableModel, strength: float) -> Floats:
+def sample_expression(rng: Dice, model: MorphableModel, strength: float) -> Floats:
     """Expression coefficients [E] in standard deviations, within the model's bounds.
 
     Models with named one-sided blendshapes get moods (smile, talk, surprise ...), gaze and blinks; of others the
     coefficients are drawn from the prior.
     """
-    lower, upper = model.exp_bounds.numpy().T
-    names = {_OTHER_NAMES.get(name, name): k for k, name in enumerate(model.exp_names)}
+    lower, upper, reach, names = _movements(model)
     if not {"jawOpen", "mouthSmile_L"} <= names.keys():
         free = rng.standard_normal(model.num_exp) * rng.uniform(0.2, 0.9) * strength
         active = np.where(np.isfinite(lower) & (lower >= 0), rng.random(model.num_exp) < 0.3, True)
@@ -175,8 +176,7 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
                 one_sided = 1 + asymmetry * rng.standard_normal() if name != base else 1
                 activation[names[name]] += amount * max(one_sided, 0)
 
-    share = np.array([mood[0] for mood in _MOODS])
-    mood = _MOODS[rng.choice(len(_MOODS), p=share / share.sum())][1]
+    mood = _MOODS[rng.pick([mood[0] for mood in _MOODS])][1]
     asymmetry = abs(rng.normal(0, 0.15))
     for base, (low, high) in mood.items():
         push(base, rng.uniform(low, high), asymmetry)
@@ -185,7 +185,7 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
             push(base, rng.uniform(0, 0.5), 0.3)
     if rng.random() < 0.12:
         push("jawOpen", rng.uniform(0.1, 0.8), 0)
-    gaze_x, gaze_y = np.clip(rng.normal(0, [0.3, 0.2]), -0.8, 0.8)
+    gaze_x, gaze_y = (min(max(rng.normal(0, spread), -0.8), 0.8) for spread in (0.3, 0.2))
     sides = ("Out_L", "In_R") if gaze_x > 0 else ("In_L", "Out_R")
     for name in (f"eyeLook{sides[0]}", f"eyeLook{sides[1]}"):
         push(name, abs(gaze_x), 0)
@@ -205,16 +205,22 @@ def sample_expression(rng: np.random.Generator, model: MorphableModel, strength:
     for name, amount in signed.items():
         if name in names:
             activation[names[name]] = amount * strength
-    reach = np.where(np.isfinite(upper), upper, 3.0)
     return np.clip(activation * reach, lower, upper).astype(np.float32)
 
 
-def _blotches(rng: np.random.Generator) -> tuple[int, int]:
-    broad, fine = rng.integers(FIELDS, size=2)
-    return int(broad), int(fine)
+@lru_cache(maxsize=4)
+def _movements(model: MorphableModel) -> tuple[Floats, Floats, Floats, dict[str, int]]:
+    """Least, largest and full activation [E] of a model's expressions, and their places by name."""
+    lower, upper = model.exp_bounds.numpy().T
+    names = {_OTHER_NAMES.get(name, name): k for k, name in enumerate(model.exp_names)}
+    return lower, upper, np.where(np.isfinite(upper), upper, np.float32(3)), names
 
 
-def _skin(rng: np.random.Generator, person: Person) -> None:
+def _blotches(rng: Dice) -> tuple[int, int]:
+    return rng.below(FIELDS), rng.below(FIELDS)
+
+
+def _skin(rng: Dice, person: Person) -> None:
     fair = 1 - person.tone
     age = rng.random() ** 1.5
     person.set_colour("skin", person.skin)
@@ -230,7 +236,7 @@ def _skin(rng: np.random.Generator, person: Person) -> None:
         freckles=rng.uniform(0.2, 1.0) if rng.random() < 0.22 else 0.0,
         freckle_size=rng.uniform(1.8, 3.2),
         oil=rng.uniform(0.015, 0.075),
-        gloss=float(np.exp(rng.uniform(np.log(6), np.log(40)))),
+        gloss=rng.log_uniform(6, 40),
         bump=rng.uniform(0.02, 0.13) * (0.6 + 0.8 * age),
         wrinkles=rng.uniform(0.1, 0.6) * age if age > 0.4 else 0.0,
         bags=rng.uniform(0, 0.5) * (0.4 + age),
@@ -251,7 +257,7 @@ def _skin(rng: np.random.Generator, person: Person) -> None:
         person.parameters[f"mole{k}_r"] = rng.uniform(0.7, 1.8) if present else 0.0
 
 
-def _makeup(rng: np.random.Generator, person: Person) -> None:
+def _makeup(rng: Dice, person: Person) -> None:
     made_up = rng.random() < 0.3
     person.set_colour("shadow", person.skin * np.array([0.62, 0.5, 0.48]))
     strength = rng.uniform(0.05, 0.4)
@@ -274,7 +280,7 @@ def _makeup(rng: np.random.Generator, person: Person) -> None:
     )
 
 
-def _brows(rng: np.random.Generator, person: Person) -> None:
+def _brows(rng: Dice, person: Person) -> None:
     colour = person.hair * rng.uniform(0.35, 0.9) if rng.random() < 0.8 else np.array([0.012, 0.009, 0.008])
     person.set_colour("brow", np.clip(colour, 0.004, 0.4))
     faint = rng.random() < 0.1
@@ -289,7 +295,7 @@ def _brows(rng: np.random.Generator, person: Person) -> None:
     )
 
 
-def _eyes(rng: np.random.Generator, person: Person) -> None:
+def _eyes(rng: Dice, person: Person) -> None:
     person.set_colour("iris", iris_colour(rng, person.tone))
     white = rng.uniform(0.5, 0.8)
     person.set_colour("sclera", np.array([1.0, rng.uniform(0.88, 0.97), rng.uniform(0.82, 0.96)]) * white)
@@ -303,10 +309,10 @@ def _eyes(rng: np.random.Generator, person: Person) -> None:
     )
 
 
-def _beard(rng: np.random.Generator, person: Person, template: HeadTemplate) -> Floats:
+def _beard(rng: Dice, person: Person, template: HeadTemplate) -> Floats:
     """[V] 0..1 where the beard grows; sets its colour and kind."""
     room, moustache = template.beard_room, template.moustache
-    coarse = template.fields[1, rng.integers(FIELDS)] * 4.0 + template.fields[2, rng.integers(FIELDS)] * 2.0
+    coarse = template.fields[1, rng.below(FIELDS)] * 4.0 + template.fields[2, rng.below(FIELDS)] * 2.0
     inside = np.clip((room - rng.uniform(0, 14) + coarse) / rng.uniform(5, 18), 0, 1)
     kind = rng.random()
     canonical_x = template.attributes[:, 0]

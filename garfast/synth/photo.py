@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from garfast.synth import native
 from garfast.synth.colour import from_linear
-from garfast.synth.native import Floats, apply_curve
+from garfast.synth.dice import Dice
+from garfast.synth.native import Floats
 from garfast.synth.noise import white_noise
+from garfast.synth.quick import limited
 
 # The transfer curve by table: no power for every level of every picture.
 _TRANSFER_LEVELS = 1 << 14
 _TRANSFER = from_linear(np.linspace(0, 1, _TRANSFER_LEVELS + 1))
 Bytes = NDArray[np.uint8]
 
-_LEVELS = 4096
 _BRIGHTEST = 2.0  # light where the tone curve ends
-_LIGHT = np.linspace(0, _BRIGHTEST, _LEVELS, dtype=np.float32)
+_LIGHT = _BRIGHTEST * np.linspace(0, 1, 513, dtype=np.float32) ** 2  # where a tone curve is given
 
 
-def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
+def develop(rng: Dice, linear: Floats, faults: float) -> Bytes:
     """Turn linear light into a photograph.
 
     Args:
@@ -33,31 +36,30 @@ def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
         uint8 sRGB [H, W, 3].
     """
     height, width = linear.shape[:2]
-    exposure = np.exp(rng.normal(-0.12, 0.3 * faults))
-    balance = np.exp(rng.normal(0, 0.06 * faults, 3)) if rng.random() < 0.8 else np.exp(rng.normal(0, 0.16 * faults, 3))
-    gain = (exposure * balance).astype(np.float32)
-    image = linear
+    exposure = math.exp(rng.normal(-0.12, 0.3 * faults))
+    balance = np.exp(rng.normal(0, (0.06 if rng.random() < 0.8 else 0.16) * faults, 3))
+    how = native.Development((exposure * balance).astype(np.float32), _curve(rng, faults), _BRIGHTEST)
     if rng.random() < 0.35 * faults:
-        image = image * _vignette(rng, height, width)
+        how = how._replace(falloff=rng.uniform(0.05, 0.3), centre=(rng.normal(0, 0.2), rng.normal(0, 0.2)))
     if rng.random() < 0.1 * faults:  # stray light lifts the blacks
-        image = image + np.float32(rng.uniform(0.01, 0.12)) / gain
-    if rng.random() < 0.12 * faults:
-        image = _motion(rng, image)
-    image = _tone(rng, image, gain, faults)
+        how = how._replace(stray=rng.uniform(0.01, 0.12))
     if rng.random() < 0.12 * faults:  # black and white, or washed out
-        gray = image @ np.array([0.3, 0.59, 0.11], np.float32)
-        image += (gray[..., None] - image) * np.float32(1.0 if rng.random() < 0.55 else rng.uniform(0.2, 0.9))
+        how = how._replace(gray=1.0 if rng.random() < 0.55 else rng.uniform(0.2, 0.9))
     if rng.random() < 0.6 * faults:
-        image += _grain(rng, height, width)
-    picture = Image.fromarray(np.clip(image + 0.5, 0, 255).astype(np.uint8))
+        grain, shared = rng.log_uniform(0.8, 14), 0.7 if rng.random() < 0.5 else 0.0  # often mostly in brightness
+        noise = white_noise(rng, (height, width, 3))
+        how = how._replace(noise=noise, own_noise=(1 - shared) * grain, shared_noise=shared * grain)
+    if rng.random() < 0.12 * faults:
+        linear = _motion(rng, linear)
+    picture = Image.fromarray(native.develop(linear, how))
     unit = min(height, width) / 128
     if rng.random() < 0.3 * faults:
-        picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 1.5) * unit)))
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5) * unit))
     if rng.random() < 0.22 * faults:
         share = rng.uniform(0.3, 0.8)
         small = (max(8, round(width * share)), max(8, round(height * share)))
-        filters = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
-        picture = picture.resize(small, Image.Resampling.BOX).resize((width, height), filters[rng.integers(3)])
+        smooth = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS))
+        picture = picture.resize(small, Image.Resampling.BOX).resize((width, height), smooth)
     if rng.random() < 0.15 * faults:
         picture = picture.filter(ImageFilter.UnsharpMask(1.0 * unit, int(rng.uniform(40, 160)), 0))
     if rng.random() < 0.5 * faults:
@@ -65,28 +67,18 @@ def develop(rng: np.random.Generator, linear: Floats, faults: float) -> Bytes:
     return np.asarray(picture)
 
 
-def _tone(rng: np.random.Generator, image: Floats, gain: Floats, faults: float) -> Floats:
-    """sRGB values 0..255 of linear light times ``gain`` [3]: a shoulder for the highlights, then the transfer curve."""
+def _curve(rng: Dice, faults: float) -> Floats:
+    """sRGB values 0..255 at the levels of light: a shoulder for the highlights, then the transfer curve."""
     shoulder = rng.uniform(0.55, 0.95)
-    contrast = float(np.exp(rng.normal(0, 0.13 * faults)))
+    contrast = math.exp(rng.normal(0, 0.13 * faults))
+    start, room = int(np.searchsorted(_LIGHT, shoulder)), 1 - shoulder
     bent = _LIGHT.copy()
-    start = int(shoulder / _BRIGHTEST * (_LEVELS - 1)) + 1
-    room = 1 - shoulder
-    bent[start:] = 1 - room * np.exp((shoulder - _LIGHT[start:]) / room)
+    bent[start:] = 1 - room * np.exp((shoulder - _LIGHT[start:]) * np.float32(1 / room))
     curve = _TRANSFER[(bent * _TRANSFER_LEVELS).astype(np.int16)]
-    curve = np.clip((0.5 + (curve - 0.5) * contrast) * 255, 0, 255).astype(np.float32)
-    return apply_curve(image, gain, curve, _BRIGHTEST)
+    return limited(curve * np.float32(255 * contrast) + np.float32(127.5 * (1 - contrast)), 0, 255)
 
 
-def _vignette(rng: np.random.Generator, height: int, width: int) -> Floats:
-    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
-    x = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    centre = rng.normal(0, 0.2, 2).astype(np.float32)
-    falloff = 1 - np.float32(rng.uniform(0.05, 0.3)) * ((x - centre[0]) ** 2 + (y - centre[1]) ** 2)
-    return np.clip(falloff, 0.2, 1)[..., None].astype(np.float32)
-
-
-def _motion(rng: np.random.Generator, image: Floats) -> Floats:
+def _motion(rng: Dice, image: Floats) -> Floats:
     """The mean of copies shifted along a short line."""
     height, width = image.shape[:2]
     length = rng.uniform(1.5, 6) * min(height, width) / 128
@@ -103,15 +95,7 @@ def _motion(rng: np.random.Generator, image: Floats) -> Floats:
     return total / np.float32(len(shifts))
 
 
-def _grain(rng: np.random.Generator, height: int, width: int) -> Floats:
-    strength = np.float32(np.exp(rng.uniform(np.log(0.8), np.log(14))))
-    noise = white_noise(rng, (height, width, 3))
-    if rng.random() < 0.5:  # mostly in brightness
-        noise = 0.3 * noise + 0.7 * noise[..., :1]
-    return noise * strength
-
-
 def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("JPEG",))

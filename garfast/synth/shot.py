@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from garfast.morphable.camera import OrthographicCamera, PinholeCamera
 from garfast.synth.config import SynthConfig
+from garfast.synth.dice import Dice
 
 Floats = NDArray[np.float32]
 
@@ -34,6 +35,10 @@ class Shot(NamedTuple):
         """Photo pixels [N, 2] of camera-space points [N, 3]."""
         flat = points[:, :2] if self.orthographic else points[:, :2] / -points[:, 2:]
         return (flat * np.array([self.scale, -self.scale]) + self.offset).astype(np.float32)
+
+    def near(self, z: Floats) -> Floats:
+        """How near points at camera-space z are, as a frame measures it (``garfast.synth.native.Frame``)."""
+        return z if self.orthographic else np.float32(-1) / z
 
     def camera(self) -> OrthographicCamera | PinholeCamera:
         """The camera as the rest of the project knows it, with a batch of 1."""
@@ -79,7 +84,7 @@ def rotation_matrix(yaw: float, pitch: float, roll: float) -> Floats:
     )
 
 
-def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, int], config: SynthConfig) -> Shot:
+def sample_shot(rng: Dice, landmarks: Floats, size: tuple[int, int], config: SynthConfig) -> Shot:
     """Draw a pose and frame a face.
 
     Args:
@@ -94,11 +99,11 @@ def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, in
     rotation = rotation_matrix(*angles)
     height, width = size
     side = min(height, width)
-    scale = float(np.exp(rng.uniform(*np.log(config.face_scale))))
+    scale = rng.log_uniform(*config.face_scale)
     turned = landmarks @ rotation.T
     distance: float | None = None
     if rng.random() < config.perspective:
-        distance = float(np.exp(rng.uniform(*np.log(config.distance))))
+        distance = rng.log_uniform(*config.distance)
         middle = 0.5 * (turned.min(0) + turned.max(0))
         # Near cameras point at the face; a little off it shows it from the side, as in a crop of a wide picture.
         aside = rng.normal(0, 0.06, 2) * distance
@@ -125,11 +130,11 @@ def sample_shot(rng: np.random.Generator, landmarks: Floats, size: tuple[int, in
     return Shot(rotation, translation, orthographic, focal, place, size, pixel, angles)
 
 
-def _angle(rng: np.random.Generator, usual: float, tail: float, spread: float) -> float:
+def _angle(rng: Dice, usual: float, tail: float, spread: float) -> float:
     """Half of the heads are near the front, half anywhere in the usual range, one in twenty beyond it. Radians."""
     kind = rng.random()
     if kind < 0.05:
-        degrees = rng.uniform(usual, tail) * rng.choice([-1, 1])
+        degrees = rng.uniform(usual, tail) * rng.choice((-1, 1))
     elif kind < 0.5:
         degrees = rng.uniform(-usual, usual)
     else:

@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 SKIN, EYE, TEETH, MOUTH, HAIR, SOLID = range(6)  # csrc/include/garfast/synth.h, SynthMaterial
 _HEAD_RADIUS = 95.0  # mm; turns angles around the head's axis into lengths
 _IRIS_RADIUS = 5.9  # mm
+_AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
 _DIRECTIONS = 96  # of the openness bake
 _BAKE_SIZE = 160
 FIELD_SIZES = (60.0, 22.0, 9.0)  # mm
@@ -47,6 +48,7 @@ class HeadTemplate:
         fields: [len(FIELD_SIZES), FIELDS, V] smooth random fields.
         landmark_rows, landmark_weights: [68, 3] corners (drawn vertices) and weights of the landmarks.
         contour_rows: [17, K] drawn vertices over which the jaw's outline may slide, -1 where there are no more.
+        contour_directions: [17, 2] unit, outward from the mean face at the jaw's landmarks, seen from the front.
         head_axis: [3] a point on the head's vertical axis at eye height.
         proportions: [4, S] unit directions of the shape coefficients that change most the height of the chin, how far
             it stands out, the width of the jaw and the height of the upper lip.
@@ -76,14 +78,10 @@ class HeadTemplate:
     landmark_rows: NDArray[np.int64]
     landmark_weights: Floats
     contour_rows: NDArray[np.int64]
+    contour_directions: Floats
     head_axis: Floats
     proportions: Floats
     iris_sine: float
-
-    @property
-    def landmarks(self) -> Floats:
-        """[68, 3] the mean face's landmarks, model space, mm."""
-        return (self.mean[self.landmark_rows] * self.landmark_weights[..., None]).sum(1)
 
 
 def build_template(model: MorphableModel) -> HeadTemplate:
@@ -169,10 +167,18 @@ def build_template(model: MorphableModel) -> HeadTemplate:
         landmark_rows=renumber[model.landmark_triangles.numpy()],
         landmark_weights=model.landmark_weights.float().numpy(),
         contour_rows=np.where(contour_all >= 0, renumber[contour_all], -1),
+        contour_directions=_outward(landmarks_all[:17] - eyes_centre),
         head_axis=head_axis,
         proportions=_proportions(model),
         iris_sine=_IRIS_RADIUS / eye_frames[0][3] if eye_frames else 0.45,
     )
+
+
+def _outward(jaw: Floats) -> Floats:
+    """Unit directions [17, 2] away from the face's middle at the jaw's landmarks [17, 3]."""
+    middle = np.stack([np.zeros(len(jaw)), np.maximum(jaw[:, 1], _AXIS_Y)], 1)
+    direction = jaw[:, :2] - middle
+    return np.float32(direction / np.linalg.norm(direction, axis=1, keepdims=True))
 
 
 def _proportions(model: MorphableModel) -> Floats:
@@ -350,9 +356,9 @@ def sphere_directions(count: int) -> Floats:
 
 
 def harmonics(d: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The nine polynomials of order up to 2 in which light is given, [..., 9] of directions [..., 3]."""
+    """The nine polynomials of order up to 2 in which light is given, [9] or [N, 9] of directions [3] or [N, 3]."""
     x, y, z = d[..., 0], d[..., 1], d[..., 2]
-    return np.stack([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], -1)
+    return np.array([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y]).T
 
 
 def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
@@ -370,12 +376,12 @@ def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
         x /= np.linalg.norm(x)
         frame = np.stack([x, np.cross(direction, x), direction])
         seen = np.ascontiguousarray((vertices - centre) @ frame.T, np.float32)
-        depth = depth_map(seen, triangles, camera, _BAKE_SIZE)
+        front = depth_map(seen, triangles, camera, _BAKE_SIZE)
         # Compare a little in front of the surface, at the nearest sample.
         probe = seen + 2.0 * normals @ frame.T
         column = np.clip(((probe[:, 0] / reach + 1) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
         row = np.clip(((1 - probe[:, 1] / reach) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
-        free = depth[row, column] > -probe[:, 2] - 1.5
+        free = front[row, column] < probe[:, 2] + 1.5
         cosine = np.maximum(normals @ direction, 0) * (4 / _DIRECTIONS)
         weights = harmonics(direction)[:, None]
         out[0] += (cosine * free) * weights

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour, to_linear
+from garfast.synth.dice import Dice
 from garfast.synth.hair import HairTemplate
-from garfast.synth.quick import pick, unit
+from garfast.synth.quick import unit
 from garfast.synth.shot import rotation_matrix
 from garfast.synth.solids import Solid, ball, box, disc, grid_triangles, tube, turned
 
@@ -18,7 +19,7 @@ Floats = NDArray[np.float32]
 _RIM_POINTS = 36
 
 
-def glasses(rng: np.random.Generator, landmarks: Floats) -> tuple[list[Solid], list[Solid]]:
+def glasses(rng: Dice, landmarks: Floats) -> tuple[list[Solid], list[Solid]]:
     """Frames and lenses for a face.
 
     Args:
@@ -65,10 +66,10 @@ def glasses(rng: np.random.Generator, landmarks: Floats) -> tuple[list[Solid], l
     return frames, lenses
 
 
-def hat(rng: np.random.Generator, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) -> list[Solid]:
+def hat(rng: Dice, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) -> list[Solid]:
     """A cap, a beanie, a brimmed hat or a head scarf on the skull of a face [V, 3] in model space."""
-    kind = pick(rng, [0.35, 0.35, 0.15, 0.15])
-    skull = (vertices[hair.neighbours] * hair.shares[..., None]).sum(2)
+    kind = rng.pick([0.35, 0.35, 0.15, 0.15])
+    skull = hair.skull_of(vertices)
     azimuth = hair.azimuth
     toward_back = 0.5 - 0.5 * np.cos(azimuth)
     front, back = rng.uniform(26, 62), rng.uniform(-25, 25)
@@ -113,10 +114,10 @@ def hat(rng: np.random.Generator, hair: HairTemplate, vertices: Floats, eyes_cen
     return solids
 
 
-def held(rng: np.random.Generator, landmarks: Floats, skin: Floats) -> list[Solid]:
+def held(rng: Dice, landmarks: Floats, skin: Floats) -> list[Solid]:
     """Something in front of the face: a hand, a cup, a telephone, a microphone or a board, in model space."""
-    kind = pick(rng, [0.5, 0.12, 0.14, 0.12, 0.12])
-    anchor = landmarks[rng.choice([2, 4, 6, 8, 10, 12, 14, 30, 36, 45, 48, 54, 57])].astype(np.float64)
+    kind = rng.pick([0.5, 0.12, 0.14, 0.12, 0.12])
+    anchor = landmarks[rng.choice((2, 4, 6, 8, 10, 12, 14, 30, 36, 45, 48, 54, 57))].astype(np.float64)
     anchor = anchor + np.array([rng.normal(0, 18), rng.normal(-8, 18), 0.0])
     anchor[2] = max(anchor[2], 60.0) + rng.uniform(18, 60)
     turn = rotation_matrix(rng.normal(0, 0.5), rng.normal(0, 0.4), rng.normal(0, 0.9)).astype(np.float64)
@@ -140,12 +141,12 @@ def held(rng: np.random.Generator, landmarks: Floats, skin: Floats) -> list[Soli
     return [turned(solid, turn, anchor) for solid in solids]
 
 
-def _hand(rng: np.random.Generator, skin: Floats) -> list[Solid]:
+def _hand(rng: Dice, skin: Floats) -> list[Solid]:
     """A hand around the origin, fingers up, palm toward -z."""
     colour = skin * rng.uniform(0.85, 1.1)
     look: dict[str, Any] = {"specular": 0.03, "gloss": 14.0}
     spread, curl = rng.uniform(0.02, 0.22), rng.uniform(0.0, 1.1)
-    side = rng.choice([-1.0, 1.0])
+    side = rng.choice((-1.0, 1.0))
     solids = [ball(np.array([0.0, -10.0, 0.0]), np.array([40.0, 48.0, 14.0]), colour, **look)]
     for k, length in enumerate((66.0, 76.0, 71.0, 56.0)):
         lean = (k - 1.5) * spread

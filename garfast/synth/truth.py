@@ -12,7 +12,6 @@ from garfast.synth.template import HeadTemplate
 Floats = NDArray[np.float32]
 
 _HIDDEN = 7.0  # mm; a landmark this far behind what the picture shows is hidden
-_AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
 
 
 def landmark_points(template: HeadTemplate, vertices: Floats) -> Floats:
@@ -33,10 +32,7 @@ def contour_landmarks(template: HeadTemplate, shot: Shot, vertices: Floats, land
     out = landmarks.copy()
     rows = template.contour_rows
     pixels = shot.project(vertices[np.maximum(rows, 0)].reshape(-1, 3)).reshape(*rows.shape, 2)
-    mean = template.landmarks[:17] - template.eyes_centre
-    direction = mean[:, :2] - np.stack([np.zeros(17), np.maximum(mean[:, 1], _AXIS_Y)], 1)
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    roll = shot.angles[2]
+    direction, roll = template.contour_directions, shot.angles[2]
     turned = np.stack(
         [
             np.cos(roll) * direction[:, 0] - np.sin(roll) * direction[:, 1],
@@ -56,10 +52,9 @@ def landmark_visibility(shot: Shot, frame: Frame, points: Floats, pixels: Floats
         points: [68, 3] camera space.
         pixels: [68, 2] their places in the picture.
     """
-    height, width = frame.depth.shape
+    height, width = frame.near.shape
     column, row = np.floor(2 * pixels[:, 0]).astype(int), np.floor(2 * pixels[:, 1]).astype(int)
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
     seen = np.zeros(len(points), np.float32)
-    nearest = frame.depth[row[inside], column[inside]]
-    seen[inside] = -points[inside, 2] < nearest + _HIDDEN
+    seen[inside] = frame.near[row[inside], column[inside]] < shot.near(points[inside, 2] + _HIDDEN)
     return seen

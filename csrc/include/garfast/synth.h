@@ -31,8 +31,8 @@ namespace garfast {
   X(pattern) X(pattern_scale) X(pattern_r) X(pattern_g) X(pattern_b)                                                   \
   X(key_x) X(key_y) X(key_z) X(key_r) X(key_g) X(key_b)                                                                \
   X(rim_x) X(rim_y) X(rim_z) X(rim_r) X(rim_g) X(rim_b)                                                                \
-  X(shadow_on) X(shadow_soft) X(shadow_bias) X(wrap)                                                                   \
-  X(map_xx) X(map_xy) X(map_xz) X(map_x0) X(map_yx) X(map_yy) X(map_yz) X(map_y0) X(map_dx) X(map_dy) X(map_dz)        \
+  X(shadow_on) X(wrap)                                                                   \
+  X(map_xx) X(map_xy) X(map_xz) X(map_x0) X(map_yx) X(map_yy) X(map_yz) X(map_y0) X(map_zx) X(map_zy) X(map_zz) X(map_z0)        \
   X(orthographic)
 // clang-format on
 
@@ -59,23 +59,16 @@ enum SynthMaterial : uint8_t { kSkin = 0, kEye = 1, kTeeth = 2, kMouth = 3, kHai
 //                       8 how much of the pattern it takes; 10 ambient openness
 constexpr int kSynthAttributes = 16;  // one cache line
 
-struct SynthVisibilityParams {
-  const float* positions;    // [V, 3] camera space
+// The front of a mesh, seen along -z without perspective.
+struct SynthDepthParams {
+  const float* positions;    // [V, 3]
   const int32_t* triangles;  // [F, 3] counter-clockwise from outside
   const float* camera;       // [4] NDC coefficients as for rasterize_normals
   const float* frame;        // [3, 4] moves the positions before they are drawn, or null
-  int32_t* ids;              // [H, W] out, or null: triangle or -1
-  float* barycentrics;       // [2, H, W] out, or null: weights of the first two corners
-  float* depth;              // [H, W] out: -z, +inf where nothing is
-  int64_t* bounds;           // [4] out, or null: first and last-plus-one row and column that the mesh may reach; given,
-                             // what lies outside is neither written nor cleared
-  // The same for the middles of blocks of 2x2 samples, or null: what a picture of half the resolution sees.
-  int32_t* middle_ids;         // [H / 2, W / 2] out
-  float* middle_barycentrics;  // [2, H / 2, W / 2] out
-  float* middle_depth;         // [H / 2, W / 2] out
-  int64_t num_vertices, num_triangles, height, width;
-  bool orthographic, cull;
-  bool clear;  // start from an empty depth buffer; otherwise keep what is nearer
+  float* front;              // [M, M] out: the largest z, -inf where nothing is
+  int64_t num_vertices, num_triangles, size;
+  bool cull;   // leave out triangles seen from inside
+  bool clear;  // start from an empty map; otherwise keep what is nearer
 };
 
 struct SynthBlendParams {
@@ -106,35 +99,30 @@ struct SynthHeadParams {
   int64_t num_vertices, num_triangles, plane_size;
 };
 
-struct SynthShadeParams {
-  const float* positions;     // [V, 3]
-  const float* normals;       // [V, 3]
-  const float* attributes;    // [V, kSynthAttributes]
-  const int32_t* triangles;   // [F, 3]
-  const uint8_t* materials;   // [F] SynthMaterial
-  const int32_t* ids;         // [2H, 2W]
-  const float* barycentrics;  // [2, 2H, 2W] or more planes
-  const float* depth;         // [2H, 2W]
-  const float* parameters;    // [kSynthParameters]
-  const float* ambient;       // [9, 3] irradiance coefficients of the light around
-  const float* shadow;        // [M, M] distance from the key light, +inf where nothing is; may be null
-  const int8_t* noise;        // [64, 64, 65, 4] tiling noise: value and gradient; the last layer repeats the first
-  float* frame;               // [2H, 2W, 4] linear premultiplied colour, in and out
-  float* frame_depth;         // [2H, 2W] in and out
-  const int64_t* bounds;      // [4] of the visibility pass: samples outside are not there
-  int64_t height, width;      // of the picture
+// Draws a layer into a frame, where it is nearer than what is there: two samples a side, shaded once per pixel and
+// surface. How near a sample is, is z without perspective and 1 / depth with it, -inf where there is nothing.
+struct SynthDrawParams {
+  const float* positions;    // [V, 3] camera space
+  const float* normals;      // [V, 3]
+  const float* attributes;   // [V, kSynthAttributes]
+  const int32_t* triangles;  // [F, 3] counter-clockwise from outside
+  const uint8_t* materials;  // [F] SynthMaterial
+  const float* camera;       // [4] NDC coefficients as for rasterize_normals
+  const float* parameters;   // [kSynthParameters]
+  const float* ambient;      // [9, 3] irradiance coefficients of the light around
+  const float* shadow;       // [M, M] the front seen from the key light (SynthDepthParams); may be null
+  const int8_t* noise;       // [64, 64, 65, 4] tiling noise: value and gradient; the last layer repeats the first
+  const int8_t* corners;     // [64, 64, 64, 4] the same values at (y, z), (y, z + 1), (y + 1, z), (y + 1, z + 1)
+  float* frame;              // [2H, 2W, 4] linear premultiplied colour, in and out
+  float* near;               // [2H, 2W] how near the frame's samples are, in and out
+  float* layer_near;         // [2H, 2W] room for the layer's own
+  int32_t* layer_ids;        // [2H, 2W] room for its triangles
+  float* normal_map;         // [3, H, W] out, or null: unit normals that the pixels' middles see, 0 where nothing is
+  uint8_t* mask;             // [H, W] out, or null: 1 where something is
+  int64_t num_vertices, num_triangles;
+  int64_t height, width;  // of the picture
   int64_t shadow_size;
-};
-
-struct SynthNormalMapParams {
-  const float* normals;       // [V, 3]
-  const int32_t* triangles;   // [F, 3]
-  const int32_t* ids;         // [H, W]
-  const float* barycentrics;  // [2, H, W]
-  const int64_t* bounds;      // [4] of the visibility pass
-  float* map;                 // [3, H, W] out: unit normals, 0 where there is no triangle
-  uint8_t* mask;              // [H, W] out: 1 where there is one
-  int64_t height, width;
+  bool cull;  // leave out triangles seen from inside
 };
 
 struct SynthResolveParams {
@@ -154,22 +142,28 @@ struct SynthComposeParams {
   int64_t pixels;         // H W
 };
 
-struct SynthToneParams {
-  const float* light;  // [N, 3] linear
-  const float* gain;   // [3] factor of each channel before the curve
-  const float* curve;  // [levels] values at light 0..range
-  float* out;          // [N, 3] what the curve says
+// From light to a picture's values: falloff toward the corners, gains, the tone curve, grey, grain.
+struct SynthDevelopParams {
+  const float* light;  // [H, W, 3] linear
+  const float* gain;   // [3] factor of each channel
+  const float* curve;  // [levels] values 0..255 at light range (k / (levels - 1))^2, straight lines between
+  const float* noise;  // [H, W, 3], or null
+  uint8_t* picture;    // [H, W, 3] out
   float range;         // more light counts as this much
-  int64_t pixels, levels;
+  float falloff;       // light lost per squared distance from the centre; picture coordinates are -1..1
+  float centre_x, centre_y;
+  float stray;        // light added everywhere, after the gain
+  float gray;         // 0 colours as they are .. 1 none
+  float own, shared;  // how much a channel's own noise counts, and the first channel's
+  int64_t height, width, levels;
 };
 
-GARFAST_DECLARE_CPU(synth_visibility, SynthVisibilityParams)
-GARFAST_DECLARE_CPU(synth_normal_map, SynthNormalMapParams)
+GARFAST_DECLARE_CPU(synth_depth, SynthDepthParams)
 GARFAST_DECLARE_CPU(synth_resolve, SynthResolveParams)
 GARFAST_DECLARE_CPU(synth_compose, SynthComposeParams)
-GARFAST_DECLARE_CPU(synth_tone, SynthToneParams)
+GARFAST_DECLARE_CPU(synth_develop, SynthDevelopParams)
 GARFAST_DECLARE_CPU(synth_blend, SynthBlendParams)
 GARFAST_DECLARE_CPU(synth_head, SynthHeadParams)
-GARFAST_DECLARE_CPU(synth_shade, SynthShadeParams)
+GARFAST_DECLARE_CPU(synth_draw, SynthDrawParams)
 
 }  // namespace garfast

@@ -23,8 +23,8 @@ struct Surface {
 };
 
 struct Shader {
-  const float* q;  // parameters
-  const int8_t* bank;
+  const float* q;                // parameters
+  const int8_t *bank, *corners;  // of noise(), of noise_value()
 
   float at(SynthParameter k) const { return q[k]; }
   Vec rgb(SynthParameter first) const { return vec(q[first], q[first + 1], q[first + 2]); }
@@ -32,9 +32,12 @@ struct Shader {
     const Vec offset = rgb(kSynth_noise_x);
     return noise(bank, p * (1.0f / size) + offset);
   }
+  Lanes value_at_scale(Vec p, float size) const {
+    return noise_value(corners, p * (1.0f / size) + rgb(kSynth_noise_x));
+  }
   // Thin strokes: noise that varies quickly across and slowly along them.
   Lanes strokes(Lanes across, Lanes along, float thickness, float length) const {
-    return at_scale({across / thickness, along / length, 0.37f * across / length}, 1.0f).value;
+    return value_at_scale({across / thickness, along / length, 0.37f * across / length}, 1.0f);
   }
 
   void brow(const Lanes* a, float grain, Vec& albedo, Lanes& specular) const {
@@ -76,7 +79,7 @@ struct Shader {
       specular *= 1.0f + 0.8f * fine_share * pores.value;
     }
     if (at(kSynth_freckles) > 0.0f) {
-      const Lanes spots = at_scale(p, at(kSynth_freckle_size)).value;
+      const Lanes spots = value_at_scale(p, at(kSynth_freckle_size));
       melanin += at(kSynth_freckles) * ramp(0.35f, 0.75f, spots) * clamp01(0.25f + a[8]);
     }
     for (int k = 0; k < 3; ++k) {
@@ -128,7 +131,7 @@ struct Shader {
       const Lanes clumps = 0.6f * hairs + 0.5f * middle;
       const Lanes full =
           at(kSynth_beard_strength) * ramp(0.15f, 0.75f, a[12] + 0.35f * clumps) * (0.9f + 0.35f * clumps);
-      const Lanes dots = at(kSynth_stubble) * a[12] * (0.75f + 0.5f * at_scale(p, std::max(0.9f, pixel)).value);
+      const Lanes dots = at(kSynth_stubble) * a[12] * (0.75f + 0.5f * value_at_scale(p, std::max(0.9f, pixel)));
       const Lanes there = a[12] > 0.0f ? lanes(1.0f) : lanes(0.0f);
       const Lanes m = clamp01(larger(full, dots)) * ramp(-0.5f, 2.0f, a[3]) * there;
       albedo = mix(albedo, rgb(kSynth_beard_r) * (1.0f + 0.6f * clumps), m);
@@ -155,10 +158,10 @@ struct Shader {
     const float soft = 0.02f + at(kSynth_pixel_mm) / 26.0f;
     Lanes turn;
     for (int k = 0; k < kLanes; ++k) turn[k] = std::atan2(d.y[k], d.x[k]);
-    const Lanes fibres = noise(bank, {turn * 4.0f, angle * 3.0f, lanes(at(kSynth_noise_x))}).value;
+    const Lanes fibres = noise_value(corners, {turn * 4.0f, angle * 3.0f, lanes(at(kSynth_noise_x))});
     Vec white = rgb(kSynth_sclera_r);
     const Vec place = {d.x * 14.0f, d.y * 14.0f, d.z * 14.0f};
-    const Lanes vein = ramp(0.25f, 0.0f, magnitude(at_scale(place, 5.0f).value)) * ramp(iris, 1.0f, angle);
+    const Lanes vein = ramp(0.25f, 0.0f, magnitude(value_at_scale(place, 5.0f))) * ramp(iris, 1.0f, angle);
     white = mul(white, {lanes(1.0f), 1.0f - at(kSynth_veins) * vein, 1.0f - at(kSynth_veins) * vein});
     const Lanes share = angle / iris;
     Vec coloured = rgb(kSynth_iris_r) * (0.75f + 0.55f * fibres + 0.5f * ramp(1.0f, 0.45f, share));
@@ -170,7 +173,7 @@ struct Shader {
 
   Surface inside(Vec n, const Lanes* a, bool teeth) const {
     const Vec p{a[0], a[1], a[2]};
-    const Lanes wet = at_scale(p, 4.0f).value;
+    const Lanes wet = value_at_scale(p, 4.0f);
     const Vec albedo = rgb(teeth ? kSynth_teeth_r : kSynth_mouth_r) * (1.0f + (teeth ? 0.08f : 0.25f) * wet);
     return {albedo, n,           lanes(teeth ? 0.05f : 0.035f), lanes(teeth ? 60.0f : 40.0f), 0.2f, a[10], lanes(1.0f),
             false,  vec(0, 0, 0)};
@@ -178,7 +181,7 @@ struct Shader {
 
   Surface hair(Vec n, const Lanes* a) const {
     const float pixel = at(kSynth_pixel_mm);
-    const Lanes wave = at(kSynth_hair_wave) * at_scale({a[0] * 0.3f, a[1], lanes(0.0f)}, 26.0f).value;
+    const Lanes wave = at(kSynth_hair_wave) * value_at_scale({a[0] * 0.3f, a[1], lanes(0.0f)}, 26.0f);
     const Lanes across = a[0] + wave;
     const Lanes clump = strokes(across, a[1], at(kSynth_hair_clump), 90.0f);
     const Lanes strand = strokes(across + 3.0f * clump, a[1], std::max(at(kSynth_hair_grain), 0.9f * pixel), 45.0f);
@@ -205,12 +208,12 @@ struct Shader {
       Lanes m = lanes(0.0f);
       if (pattern == 1) m = ramp(-soft, soft, bar_v);
       if (pattern == 2) m = 0.5f * (ramp(-soft, soft, bar_u) + ramp(-soft, soft, bar_v));
-      if (pattern == 3) m = ramp(0.0f, 0.5f, at_scale({a[5], a[6], lanes(0.0f)}, 2.0f * size).value);
+      if (pattern == 3) m = ramp(0.0f, 0.5f, value_at_scale({a[5], a[6], lanes(0.0f)}, 2.0f * size));
       albedo = mix(albedo, rgb(kSynth_pattern_r), m * a[8]);
     }
-    const Noise weave = at_scale({a[5], a[6], lanes(0.0f)}, std::max(2.5f, 2.0f * at(kSynth_pixel_mm)));
+    const Lanes weave = value_at_scale({a[5], a[6], lanes(0.0f)}, std::max(2.5f, 2.0f * at(kSynth_pixel_mm)));
     const Noise folds = at_scale({a[5], a[6], lanes(5.0f)}, 45.0f);
-    albedo = albedo * (1.0f + a[8] * (0.12f * weave.value + 0.15f * folds.value));
+    albedo = albedo * (1.0f + a[8] * (0.12f * weave + 0.15f * folds.value));
     const Vec bend = folds.gradient * (0.35f * a[8]);
     return {albedo, unit(n - (bend - n * dot(bend, n))), a[3], a[4], 0.2f, a[10], a[7], false, vec(0, 0, 0)};
   }

@@ -81,38 +81,76 @@ inline Vec mix(Vec a, Vec b, Lanes t) { return a + (b - a) * t; }
 inline Vec mul(Vec a, Vec b) { return {a.x * b.x, a.y * b.y, a.z * b.z}; }
 inline Vec unit(Vec a) { return a * (1.0f / root(dot(a, a) + 1e-12f)); }
 
+// Where a point lies in the bank: the cell's near corner, its neighbours across x and y, and the place inside.
+struct Cell {
+  Lanes tx, ty, tz;
+  Choice x0, x1, y0, y1, z0;
+
+  // One unit of p is about one feature.
+  explicit Cell(Vec p) {
+    constexpr float kCells = 5.0f;
+    const Lanes x = p.x * kCells, y = p.y * kCells, z = p.z * kCells;
+    const Lanes fx = rounded_down(x), fy = rounded_down(y), fz = rounded_down(z);
+    tx = x - fx, ty = y - fy, tz = z - fz;
+    x0 = __builtin_convertvector(fx, Choice) & 63;
+    y0 = __builtin_convertvector(fy, Choice) & 63;
+    z0 = __builtin_convertvector(fz, Choice) & 63;
+    x1 = (x0 + 1) & 63;
+    y1 = (y0 + 1) & 63;
+  }
+};
+constexpr float kNoiseScale = 1.0f / 127.0f;
+
 typedef int8_t Byte8 __attribute__((vector_size(8)));
 
 // Trilinear lookup in the tiling [64, 64, 65, 4] bank, whose last layer along z repeats the first, so that both ends of
-// a cell are one load; one unit of p is about one feature.
+// a cell are one load.
 inline Noise noise(const int8_t* bank, Vec p) {
-  constexpr float kCells = 5.0f, kScale = 1.0f / 127.0f;
-  const Lanes x = p.x * kCells, y = p.y * kCells, z = p.z * kCells;
-  const Lanes fx = rounded_down(x), fy = rounded_down(y), fz = rounded_down(z);
-  const Lanes tx = x - fx, ty = y - fy, tz = z - fz;
-  const Choice x0 = __builtin_convertvector(fx, Choice) & 63, y0 = __builtin_convertvector(fy, Choice) & 63,
-               z0 = __builtin_convertvector(fz, Choice) & 63;
-  const Choice x1 = (x0 + 1) & 63, y1 = (y0 + 1) & 63;
-  const Choice at00 = 4 * ((x0 * 64 + y0) * 65 + z0), at01 = 4 * ((x0 * 64 + y1) * 65 + z0),
-               at10 = 4 * ((x1 * 64 + y0) * 65 + z0), at11 = 4 * ((x1 * 64 + y1) * 65 + z0);
+  const Cell at(p);
+  const Choice at00 = 4 * ((at.x0 * 64 + at.y0) * 65 + at.z0), at01 = 4 * ((at.x0 * 64 + at.y1) * 65 + at.z0),
+               at10 = 4 * ((at.x1 * 64 + at.y0) * 65 + at.z0), at11 = 4 * ((at.x1 * 64 + at.y1) * 65 + at.z0);
   // The four channels at both ends of a cell along z.
-  const auto cell = [bank](int32_t at) {
+  const auto ends = [bank](int32_t from) {
     Byte8 bytes;
-    std::memcpy(&bytes, bank + at, sizeof bytes);
+    std::memcpy(&bytes, bank + from, sizeof bytes);
     return __builtin_convertvector(bytes, Lanes);
   };
   Noise out;
   for (int k = 0; k < kLanes; ++k) {
-    const Lanes near = cell(at00[k]) * (1.0f - ty[k]) + cell(at01[k]) * ty[k];
-    const Lanes far = cell(at10[k]) * (1.0f - ty[k]) + cell(at11[k]) * ty[k];
-    const Lanes both = near * (1.0f - tx[k]) + far * tx[k];
-    const float low = (1.0f - tz[k]) * kScale, high = tz[k] * kScale;
+    const float tx = at.tx[k], ty = at.ty[k];
+    const Lanes near = ends(at00[k]) * (1.0f - ty) + ends(at01[k]) * ty;
+    const Lanes far = ends(at10[k]) * (1.0f - ty) + ends(at11[k]) * ty;
+    const Lanes both = near * (1.0f - tx) + far * tx;
+    const float low = (1.0f - at.tz[k]) * kNoiseScale, high = at.tz[k] * kNoiseScale;
     out.value[k] = both[0] * low + both[4] * high;
     out.gradient.x[k] = both[1] * low + both[5] * high;
     out.gradient.y[k] = both[2] * low + both[6] * high;
     out.gradient.z[k] = both[3] * low + both[7] * high;
   }
   return out;
+}
+
+// The value alone, for half the work: from the bank [64, 64, 64, 4] of values at the four corners of each cell's side
+// across x, which make one integer.
+inline Lanes noise_value(const int8_t* corners, Vec p) {
+  const Cell at(p);
+  const Choice from = 4 * ((at.x0 * 64 + at.y0) * 64 + at.z0), to = 4 * ((at.x1 * 64 + at.y0) * 64 + at.z0);
+  Choice near, far;
+  for (int k = 0; k < kLanes; ++k) {
+    int32_t four[2];
+    std::memcpy(&four[0], corners + from[k], sizeof four[0]);
+    std::memcpy(&four[1], corners + to[k], sizeof four[1]);
+    near[k] = four[0];
+    far[k] = four[1];
+  }
+  // Along z, then y, of a side's four corners.
+  const auto side = [&at](Choice four) {
+    const auto corner = [four](int k) { return __builtin_convertvector((four << (24 - 8 * k)) >> 24, Lanes); };
+    const Lanes low = corner(0) + (corner(1) - corner(0)) * at.tz, high = corner(2) + (corner(3) - corner(2)) * at.tz;
+    return low + (high - low) * at.ty;
+  };
+  const Lanes start = side(near), end = side(far);
+  return (start + (end - start) * at.tx) * kNoiseScale;
 }
 
 // Irradiance of the light around for a unit normal: 9 coefficients per channel, already convolved with the cosine.

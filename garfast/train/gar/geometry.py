@@ -13,6 +13,7 @@ from garfast.errors import ArgumentError
 from garfast.landmarks.alignment import align_landmarks
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, PinholeCamera, Pose
 from garfast.ops import RasterOutput, rasterize_normals
+from garfast.synth.dice import Dice
 from garfast.synth.person import sample_expression
 from garfast.train.portraits import Geometry
 
@@ -96,7 +97,8 @@ class GeometrySampler:
         low, high = prior.shape_scale
         spread = low + (high - low) * rng.random((persons, 1))
         shape = np.clip(rng.standard_normal((persons, model.num_shape)) * spread, -3, 3)
-        exp = np.stack([sample_expression(rng, model, prior.expression) for _ in range(count)])
+        dice = Dice(rng)
+        exp = np.stack([sample_expression(dice, model, prior.expression) for _ in range(count)])
         angles = np.clip(rng.standard_normal((count, 3)), -prior.limit, prior.limit)
         angles *= np.array([prior.yaw, prior.pitch, prior.roll])
         near, far = np.log(prior.distance)

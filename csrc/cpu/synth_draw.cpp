@@ -1,10 +1,13 @@
-// Deferred shading of one layer of a synthetic face: two samples a side, one shading where all four see the same, eight
-// shadings side by side.
+// Draws one layer of a synthetic face: what its samples see, two a side, then one shading where all four see the same,
+// eight shadings side by side.
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "garfast/synth.h"
 #include "garfast/synth_materials.h"
+#include "garfast/vec3.h"
+#include "synth_raster.h"
 
 namespace garfast {
 namespace GARFAST_ISA {
@@ -21,10 +24,34 @@ struct Colour {
   Lanes opacity;
 };
 
+// Weights of a triangle's corners at a place of the grid, and how near it is there.
+struct Place {
+  float w0, w1, w2, near;
+
+  // Places outside the triangle, between samples that see different triangles, count as the nearest inside.
+  Place(const Corner* corners, const int32_t* c, float column, float row) {
+    const Corner a = corners[c[0]], b = corners[c[1]], d = corners[c[2]];
+    const Weights w(a, b, d);
+    const float x = column - d[kColumn], y = row - d[kRow];
+    const float u = std::max(w.first(x, y), 0.0f), v = std::max(w.second(x, y), 0.0f);
+    const float s = std::max(1.0f - w.first(x, y) - w.second(x, y), 0.0f), whole = 1.0f / (u + v + s);
+    near = (u * a[kNear] + v * b[kNear] + s * d[kNear]) * whole;
+    const float p0 = u * a[kInverse], p1 = v * b[kInverse], p2 = s * d[kInverse], ratio = 1.0f / (p0 + p1 + p2);
+    w0 = p0 * ratio;
+    w1 = p1 * ratio;
+    w2 = p2 * ratio;
+  }
+
+  template <typename T>
+  T mean(const T& a, const T& b, const T& d) const {
+    return a * w0 + b * w1 + d * w2;
+  }
+};
+
 // Samples of one pixel that are shaded as one point: those of ``group`` (bit k: sample k of the block), in the middle
 // between the first and the last of them.
 struct Spot {
-  int64_t corner;
+  int64_t row, column;  // of the block's first sample
   int first, last, group;
 };
 
@@ -32,43 +59,50 @@ struct Spot {
 // belongs to two spots of a layer, so their order does not matter.
 class Painter {
  public:
-  explicit Painter(const SynthShadeParams& p) : p_(p), shader_{p.parameters, p.noise}, width_(2 * p.width) {}
+  Painter(const SynthDrawParams& p, const Lens& lens, const Corner* corners)
+      : p_(p), shader_{p.parameters, p.noise, p.corners}, lens_(lens), corners_(corners), width_(2 * p.width) {}
 
-  void paint() {
-    // Bounds are of samples, blocks are two samples wide.
-    for (int64_t row = p_.bounds[0] / 2; 2 * row < p_.bounds[1]; ++row)
-      for (int64_t column = p_.bounds[2] / 2; 2 * column < p_.bounds[3]; ++column)
-        block((2 * row) * width_ + 2 * column);
+  void paint(const Box& box) {
+    // Blocks are two samples wide.
+    for (int64_t row = box.row0 & ~1; row <= box.row1; row += 2)
+      for (int64_t column = box.column0 & ~1; column <= box.column1; column += 2) block(row, column);
     for (int material = 0; material < kMaterials; ++material) draw(uint8_t(material));
   }
 
  private:
   static constexpr int kMaterials = kSolid + 1;
 
-  const SynthShadeParams& p_;
+  const SynthDrawParams& p_;
   const Shader shader_;
+  const Lens& lens_;
+  const Corner* corners_;
   const int64_t width_;
   Spot waiting_[kMaterials][kLanes];
   int count_[kMaterials] = {};
 
-  int64_t sample(int64_t corner, int k) const { return corner + (k & 1) + (k >> 1) * width_; }
-  bool visible(int64_t sample) const { return p_.ids[sample] >= 0 && p_.depth[sample] < p_.frame_depth[sample]; }
+  int64_t sample(int64_t row, int64_t column, int k) const { return (row + (k >> 1)) * width_ + column + (k & 1); }
+  bool visible(int64_t sample) const { return p_.layer_ids[sample] >= 0 && p_.layer_near[sample] > p_.near[sample]; }
+
+  // Whether two samples are less than so many mm apart in depth.
+  bool close(float near, float other, float reach) const {
+    return std::fabs(near - other) < (lens_.orthographic ? reach : reach * near * other);
+  }
 
   // Samples of one pixel that see the same smooth surface are shaded once, in their middle; eyes, whose detail is finer
   // than a pixel, sample by sample.
-  void block(int64_t corner) {
+  void block(int64_t row, int64_t column) {
     const float reach = 4.0f * p_.parameters[kSynth_pixel_mm] + 1.0f;
     bool open[4];
-    for (int k = 0; k < 4; ++k) open[k] = visible(sample(corner, k));
+    for (int k = 0; k < 4; ++k) open[k] = visible(sample(row, column, k));
     for (int k = 0; k < 4; ++k) {
       if (!open[k]) continue;
-      const int64_t first = sample(corner, k);
-      const uint8_t material = p_.materials[p_.ids[first]];
-      Spot spot{corner, k, k, 1 << k};
+      const int64_t first = sample(row, column, k);
+      const uint8_t material = p_.materials[p_.layer_ids[first]];
+      Spot spot{row, column, k, k, 1 << k};
       for (int j = k + 1; j < 4 && material != kEye; ++j) {
-        const int64_t other = sample(corner, j);
-        if (open[j] && p_.materials[p_.ids[other]] == material &&
-            std::fabs(p_.depth[other] - p_.depth[first]) < reach) {
+        const int64_t other = sample(row, column, j);
+        if (open[j] && p_.materials[p_.layer_ids[other]] == material &&
+            close(p_.layer_near[first], p_.layer_near[other], reach)) {
           spot.group |= 1 << j;
           spot.last = j;
           open[j] = false;
@@ -84,54 +118,51 @@ class Painter {
     if (!count) return;
     count_[material] = 0;
     Points points;
+    Lanes columns, rows, near;
     for (int k = 0; k < kLanes; ++k) {
       // Lanes without a spot of their own repeat the first.
       const Spot& spot = waiting_[material][k < count ? k : 0];
-      float values[kValues];
-      fetch(sample(spot.corner, spot.first), values);
-      if (spot.last != spot.first) {
-        float other[kValues];
-        fetch(sample(spot.corner, spot.last), other);
-        for (int i = 0; i < kValues; ++i) values[i] = 0.5f * (values[i] + other[i]);
+      const int first = spot.first, last = spot.last;
+      columns[k] = float(spot.column) + 0.5f * float((first & 1) + (last & 1));
+      rows[k] = float(spot.row) + 0.5f * float((first >> 1) + (last >> 1));
+      const int32_t* c = p_.triangles + 3 * int64_t(p_.layer_ids[sample(spot.row, spot.column, first)]);
+      const Place place(corners_, c, columns[k], rows[k]);
+      near[k] = place.near;
+      Lanes halves[kSynthAttributes / kLanes];
+      for (int half = 0; half < kSynthAttributes / kLanes; ++half) {
+        Lanes at[3];
+        for (int j = 0; j < 3; ++j)
+          std::memcpy(&at[j], p_.attributes + kSynthAttributes * int64_t(c[j]) + kLanes * half, sizeof at[j]);
+        halves[half] = place.mean(at[0], at[1], at[2]);
       }
-      for (int i = 0; i < kSynthAttributes; ++i) points.attributes[i][k] = values[i];
-      const float* at = values + kSynthAttributes;
-      points.position.x[k] = at[0], points.position.y[k] = at[1], points.position.z[k] = at[2];
-      points.normal.x[k] = at[3], points.normal.y[k] = at[4], points.normal.z[k] = at[5];
+      for (int i = 0; i < kSynthAttributes; ++i) points.attributes[i][k] = halves[i / kLanes][i % kLanes];
+      const float *a = p_.normals + 3 * int64_t(c[0]), *b = p_.normals + 3 * int64_t(c[1]),
+                  *d = p_.normals + 3 * int64_t(c[2]);
+      points.normal.x[k] = place.mean(a[0], b[0], d[0]);
+      points.normal.y[k] = place.mean(a[1], b[1], d[1]);
+      points.normal.z[k] = place.mean(a[2], b[2], d[2]);
     }
+    points.position = lens_.unproject(columns, rows, near);
     const Colour colour = shade(points, material);
     for (int k = 0; k < count; ++k) {
       if (colour.opacity[k] < 0.004f) continue;
       const Spot& spot = waiting_[material][k];
       for (int j = spot.first; j < 4; ++j)
-        if (spot.group >> j & 1) put(sample(spot.corner, j), colour, k);
+        if (spot.group >> j & 1) put(sample(spot.row, spot.column, j), colour, k);
     }
   }
 
-  // What a triangle's corners say of a sample: attributes, position, normal.
-  static constexpr int kValues = kSynthAttributes + 6;
-  void fetch(int64_t sample, float* out) const {
-    const int32_t* c = p_.triangles + 3 * int64_t(p_.ids[sample]);
-    const float w0 = p_.barycentrics[sample], w1 = p_.barycentrics[4 * p_.height * p_.width + sample];
-    const float w2 = 1.0f - w0 - w1;
-    const auto blend = [&](const float* values, int count, float* into) {
-      const float *a = values + count * int64_t(c[0]), *b = values + count * int64_t(c[1]),
-                  *d = values + count * int64_t(c[2]);
-      for (int k = 0; k < count; ++k) into[k] = w0 * a[k] + w1 * b[k] + w2 * d[k];
-    };
-    blend(p_.attributes, kSynthAttributes, out);
-    blend(p_.positions, 3, out + kSynthAttributes);
-    blend(p_.normals, 3, out + kSynthAttributes + 3);
-  }
-
   void put(int64_t sample, const Colour& colour, int lane) {
-    const float opacity = colour.opacity[lane], keep = 1.0f - opacity;
+    const float opacity = colour.opacity[lane];
+    const Corner given{colour.rgb.x[lane], colour.rgb.y[lane], colour.rgb.z[lane], 1.0f};
     float* out = p_.frame + 4 * sample;
-    out[0] = out[0] * keep + colour.rgb.x[lane] * opacity;
-    out[1] = out[1] * keep + colour.rgb.y[lane] * opacity;
-    out[2] = out[2] * keep + colour.rgb.z[lane] * opacity;
-    out[3] = out[3] * keep + opacity;
-    if (opacity > 0.5f) p_.frame_depth[sample] = p_.depth[sample];
+    Corner shown = given;
+    if (opacity < 1.0f) {  // otherwise there is no need to wait for what is there
+      std::memcpy(&shown, out, sizeof shown);
+      shown += (given - shown) * opacity;
+    }
+    std::memcpy(out, &shown, sizeof shown);
+    if (opacity > 0.5f) p_.near[sample] = p_.layer_near[sample];
   }
 
   // Share of the key light that reaches points, from the shadow map, softened over 3x3 texels; those that do not
@@ -141,7 +172,7 @@ class Painter {
     const float* q = p_.parameters;
     const Lanes u = q[kSynth_map_xx] * x.x + q[kSynth_map_xy] * x.y + q[kSynth_map_xz] * x.z + q[kSynth_map_x0];
     const Lanes v = q[kSynth_map_yx] * x.x + q[kSynth_map_yy] * x.y + q[kSynth_map_yz] * x.z + q[kSynth_map_y0];
-    const Lanes d = q[kSynth_map_dx] * x.x + q[kSynth_map_dy] * x.y + q[kSynth_map_dz] * x.z - q[kSynth_shadow_bias];
+    const Lanes z = q[kSynth_map_zx] * x.x + q[kSynth_map_zy] * x.y + q[kSynth_map_zz] * x.z + q[kSynth_map_z0];
     const int size = int(p_.shadow_size);
     const Lanes fu = rounded_down(u), fv = rounded_down(v), tu = u - fu, tv = v - fv;
     Lanes out = lanes(0.0f);
@@ -150,12 +181,16 @@ class Painter {
       out[k] = 1.0f;
       const int iu = int(fu[k]), iv = int(fv[k]);
       if (iu < 1 || iv < 1 || iu + 2 >= size || iv + 2 >= size) continue;
-      const float wu[4] = {1 - tu[k], 1, 1, tu[k]}, wv[4] = {1 - tv[k], 1, 1, tv[k]};
+      const float wv[4] = {1 - tv[k], 1, 1, tv[k]};
       const float* texels = p_.shadow + int64_t(iv - 1) * size + iu - 1;
-      float free = 0.0f;
-      for (int j = 0; j < 4; ++j)
-        for (int i = 0; i < 4; ++i) free += texels[j * size + i] > d[k] ? wu[i] * wv[j] : 0.0f;
-      out[k] = 1.0f - q[kSynth_shadow_on] * (1.0f - free * (1.0f / 9.0f));
+      Corner free{0, 0, 0, 0};
+      for (int j = 0; j < 4; ++j) {
+        Corner row;
+        std::memcpy(&row, texels + j * size, sizeof row);
+        free += row < z[k] ? wv[j] - Corner{} : Corner{};
+      }
+      const float share = free[0] * (1 - tu[k]) + free[1] + free[2] + free[3] * tu[k];
+      out[k] = 1.0f - q[kSynth_shadow_on] * (1.0f - share * (1.0f / 9.0f));
     }
     return out;
   }
@@ -249,9 +284,51 @@ class Painter {
   }
 };
 
+// The normals that the middles of pixels see.
+void map_normals(const SynthDrawParams& p, const Corner* corners, const Grid& middles) {
+  const int64_t pixels = middles.width * middles.height;
+  std::fill_n(p.normal_map, 3 * pixels, 0.0f);
+  for (int64_t row = 0; row < middles.height; ++row)
+    for (int64_t column = 0; column < middles.width; ++column) {
+      const int64_t i = row * middles.width + column;
+      p.mask[i] = middles.ids[i] >= 0;
+      if (!p.mask[i]) continue;
+      const int32_t* c = p.triangles + 3 * int64_t(middles.ids[i]);
+      const Place place(corners, c, 2.0f * float(column) + 0.5f, 2.0f * float(row) + 0.5f);
+      const auto normal = [&](int k) { return load3(p.normals + 3 * int64_t(c[k])); };
+      Vec3<float> n = place.mean(normal(0), normal(1), normal(2));
+      const float length = std::sqrt(dot(n, n));
+      // Vertex normals of a crease may cancel; such a pixel faces the camera.
+      n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
+      p.normal_map[i] = n.x;
+      p.normal_map[pixels + i] = n.y;
+      p.normal_map[2 * pixels + i] = n.z;
+    }
+}
+
 }  // namespace
 
-void synth_shade(const SynthShadeParams& p) { Painter(p).paint(); }
+void synth_draw(const SynthDrawParams& p) {
+  const Grid samples{p.layer_near, p.layer_ids, 2 * p.width, 2 * p.height};
+  const Lens lens(p.camera, samples.width, samples.height, p.parameters[kSynth_orthographic] > 0.5f);
+  const std::unique_ptr<Corner[]> corners(new Corner[p.num_vertices]);
+  Box box = project(p.positions, p.num_vertices, nullptr, lens, samples, corners.get());
+  // What the mesh cannot reach is not even cleared. Whole blocks of 2x2 samples are.
+  box = {box.column0 & ~1, box.column1 | 1, box.row0 & ~1, box.row1 | 1};
+  samples.clear(box);
+  if (p.normal_map) {
+    const int64_t pixels = p.height * p.width;
+    const std::unique_ptr<float[]> near(new float[pixels]);
+    const std::unique_ptr<int32_t[]> ids(new int32_t[pixels]);
+    const Grid middles{near.get(), ids.get(), p.width, p.height};
+    middles.clear({0, int32_t(p.width) - 1, 0, int32_t(p.height) - 1});
+    draw_mesh<true>(corners.get(), p.triangles, p.num_triangles, p.cull, samples, &middles);
+    map_normals(p, corners.get(), middles);
+  } else {
+    draw_mesh<true>(corners.get(), p.triangles, p.num_triangles, p.cull, samples, nullptr);
+  }
+  Painter(p, lens, corners.get()).paint(box);
+}
 
 }  // namespace GARFAST_ISA
 }  // namespace garfast

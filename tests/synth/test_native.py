@@ -1,0 +1,85 @@
+"""The kernels that compute something by themselves, against numpy; and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from garfast.synth.native import Development, depth_map, develop, kernels
+from garfast.synth.noise import noise_bank, noise_corners
+
+SIZE = (6, 11)
+LEVELS = 33
+
+
+def developed(light: np.ndarray, how: Development) -> np.ndarray:
+    """What ``develop`` computes, in float64."""
+    height, width = light.shape[:2]
+    y = ((2 * np.arange(height) + 1) / height - 1 - how.centre[1])[:, None]
+    x = ((2 * np.arange(width) + 1) / width - 1 - how.centre[0])[None]
+    arriving = np.maximum(1 - how.falloff * (x**2 + y**2), 0.2)[..., None]
+    arrived = light * how.gain * arriving + how.stray
+    at = how.reach * np.linspace(0, 1, len(how.curve)) ** 2
+    values = np.interp(np.sqrt(np.maximum(arrived, 0)), np.sqrt(at), how.curve)
+    gray = values @ [0.3, 0.59, 0.11]
+    values = values + (gray[..., None] - values) * how.gray
+    if how.noise is not None:
+        values = values + how.own_noise * how.noise + how.shared_noise * how.noise[..., :1]
+    return values
+
+
+@pytest.mark.parametrize("faults", ["none", "all"])
+def test_develop_agrees_with_numpy(faults):
+    rng = np.random.default_rng(0)
+    light = rng.uniform(0, 2.5, (*SIZE, 3)).astype(np.float32)
+    curve = np.sort(rng.uniform(0, 255, LEVELS)).astype(np.float32)
+    how = Development(np.array([0.8, 1.0, 1.2], np.float32), curve, 2.0)
+    if faults == "all":
+        noise = rng.standard_normal((*SIZE, 3)).astype(np.float32)
+        how = how._replace(noise=noise, own_noise=3.0, shared_noise=9.0, falloff=0.3, centre=(0.1, -0.2), stray=0.05)
+        how = how._replace(gray=0.4)
+    expected = np.clip(developed(light, how) + 0.5, 0, 255)
+    # Values just beside a whole number may fall to either side.
+    assert np.abs(develop(light, how) - np.floor(expected)).max() <= 1
+    assert (develop(light, how) == np.floor(expected)).mean() > 0.98
+
+
+def test_corners_of_the_noise_are_its_values():
+    value, corners = noise_bank()[:, :, :64, 0], noise_corners()
+    x, y, z = np.random.default_rng(1).integers(64, size=(3, 200))
+    for k, (dy, dz) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+        np.testing.assert_array_equal(corners[x, y, z, k], value[x, (y + dy) % 64, (z + dz) % 64])
+
+
+def test_depth_map_shows_what_is_in_front():
+    # Two walls, x - y planes at z = 1 and z = 1 + x / 4: the second is in front where x > 0.
+    square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], np.float32)
+    square[:, 2] = 1
+    slanted = square.copy()
+    slanted[:, 2] += square[:, 0] / 4
+    positions = np.concatenate([square, slanted])
+    triangles = np.array([[0, 1, 2], [0, 2, 3], [4, 5, 6], [4, 6, 7]], np.int32)
+    camera = np.array([0.5, 0.5, 0, 0], np.float32)  # the walls take the middle half of the map
+    size = 32
+    front = depth_map(positions, triangles, camera, size)
+    place = (np.arange(size) + 0.5) / size * 4 - 2
+    inside = np.abs(place) < 1
+    expected = np.where(inside[:, None] & inside, np.maximum(1, 1 + place / 4)[None], -np.inf)
+    np.testing.assert_allclose(front, expected, atol=1e-6)
+    behind = depth_map(positions - np.float32([0, 0, 3]), triangles, camera, size, into=front.copy())
+    np.testing.assert_array_equal(behind, front)
+    assert np.isinf(depth_map(positions, triangles[:, ::-1].copy(), camera, size, cull=True)).all()
+
+
+def test_arrays_of_another_kind_are_refused():
+    how = Development(np.ones(3, np.float32), np.zeros(LEVELS, np.float32), 1.0)
+    light = np.zeros((*SIZE, 3), np.float32)
+    for wrong in (light.astype(np.float64), light[:, ::2]):
+        with pytest.raises(TypeError):
+            develop(wrong, how)
+    frozen = np.zeros((4, 4, 3), np.uint8)
+    frozen.flags.writeable = False
+    with pytest.raises(TypeError):
+        kernels().synth_develop(
+            np.zeros((4, 4, 3), np.float32), how.gain, how.curve, None, frozen, 1.0, *(0.0,) * 7, 4, 4, LEVELS
+        )
