@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,11 @@ from garfast.ops import _native
 IMPLS = ("auto", "reference", "cpu", "cuda", "triton")
 
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_SUFFIXES = {dtype: str(dtype).removeprefix("torch.") for dtype in _FLOATS}
+
+# What 'auto' tries on a device, the fastest first.
+_KERNELS = {"cpu": ("cpu",), "cuda": ("cuda",)}
+_KERNELS_WITH_TRITON = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 
 
 def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> str:
@@ -32,13 +37,14 @@ def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> s
     if impl == "reference":
         return impl
     if impl == "auto":
-        candidates = {"cpu": ["cpu"], "cuda": ["cuda", "triton"] if has_triton else ["cuda"]}.get(device_type, [])
-        reasons = {candidate: _native.why_not(candidate) for candidate in candidates}
-        for candidate, reason in reasons.items():
+        reasons = []
+        for candidate in _KERNELS_WITH_TRITON.get(device_type, ()) if has_triton else _KERNELS.get(device_type, ()):
+            reason = _native.why_not(candidate)
             if not reason:
                 return candidate
-        if candidates:
-            _warn_once(f"garfast.ops falls back to slow reference code on {device_type}: {'; '.join(reasons.values())}")
+            reasons.append(reason)
+        if reasons:
+            _warn_once(f"garfast.ops falls back to slow reference code on {device_type}: {'; '.join(reasons)}")
         return "reference"
     if impl == "triton" and not has_triton:
         raise BackendUnavailableError(f"{op} has no Triton kernel: use impl='auto'")
@@ -80,10 +86,7 @@ def check_tensor(
     """
     if not isinstance(value, Tensor):
         raise ArgumentError(f"{op}: {name} must be a tensor of shape {_shown(shape)}, not {type(value).__name__}")
-    matches = value.dim() == len(shape) and all(
-        isinstance(size, str) or size == actual for size, actual in zip(shape, value.shape, strict=True)
-    )
-    if not matches:
+    if not _matches(value.shape, shape):
         raise ArgumentError(f"{op}: {name} must have shape {_shown(shape)}, not {list(value.shape)}")
     if floating and value.dtype not in _FLOATS:
         raise ArgumentError(f"{op}: {name} must be floating point, not {value.dtype}")
@@ -91,6 +94,16 @@ def check_tensor(
         raise ArgumentError(f"{op}: {name} must be int32 or int64, not {value.dtype}")
     if like is not None and value.device != like.device:
         raise ArgumentError(f"{op}: {name} is on {value.device} but the other tensors are on {like.device}")
+
+
+def _matches(actual: Sequence[int], shape: Sequence[int | str]) -> bool:
+    if len(actual) != len(shape):
+        return False
+    # A loop, not all(...): setting up a generator would take most of the time of a check.
+    for size, wanted in zip(actual, shape, strict=True):  # noqa: SIM110
+        if size != wanted and not isinstance(wanted, str):
+            return False
+    return True
 
 
 def _shown(shape: Sequence[int | str]) -> str:
@@ -131,9 +144,47 @@ def call_native(backend: str, function: str, like: Tensor, *args: Any) -> None:
 
 
 def _address(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.data_ptr()
     if isinstance(value, tuple):
-        return tuple(_address(item) for item in value)
-    return value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else value
+        return tuple([_address(item) for item in value])
+    return 0 if value is None else value
+
+
+# PyTorch takes a microsecond to find that there is nothing to convert or to expand; an operator asks a dozen times.
+def as_dtype(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """``value`` in ``dtype``."""
+    return value if value.dtype == dtype else value.to(dtype)
+
+
+def expanded(value: Tensor, shape: Sequence[int]) -> Tensor:
+    """``value`` expanded to ``shape``."""
+    return value if value.shape == shape else value.expand(shape)
+
+
+def differentiated(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is done with ``tensors``."""
+    if not torch.is_grad_enabled():
+        return False
+    return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def register(
+    name: str,
+    schema: str,
+    forward: Callable[..., Any],
+    fake: Callable[..., Any],
+    devices: Sequence[str] = ("cpu", "cuda"),
+) -> None:
+    """Register ``forward`` as ``garfast::NAME``, which then wants its autograd, and as ``garfast::NAME_no_grad``.
+
+    The autograd of an operator that is registered from Python runs in Python even where nothing needs a gradient, and
+    that is a sixth of the time of a call on a small tensor. The second name has none, for those calls.
+    """
+    for qualified in (f"garfast::{name}", f"garfast::{name}_no_grad"):
+        torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(qualified, devices, forward)
+        torch.library.register_fake(qualified, fake)
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -143,9 +194,9 @@ def accumulator(dtype: torch.dtype) -> torch.dtype:
 
 def memory_format(x: Tensor) -> torch.memory_format:
     """channels_last for a 4D tensor that is laid out so and not also contiguous; else contiguous."""
-    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
-        return torch.channels_last
-    return torch.contiguous_format
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def tf32_allowed() -> bool:
@@ -159,4 +210,4 @@ def tf32_allowed() -> bool:
 
 def dtype_suffix(dtype: torch.dtype) -> str:
     """'float32' for torch.float32 and so on: the ending of a native function's name."""
-    return str(dtype).removeprefix("torch.")
+    return _SUFFIXES[dtype]

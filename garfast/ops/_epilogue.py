@@ -16,6 +16,7 @@ from garfast.errors import ArgumentError
 from garfast.ops import _dispatch
 
 ACTIVATIONS = ("linear", "relu", "lrelu")
+_SQRT2 = math.sqrt(2)
 
 
 Maybe: TypeAlias = "Tensor | None"
@@ -55,9 +56,9 @@ def check_activation(op: str, activation: Any, alpha: float, gain: float | None,
         raise ArgumentError(f"{op}: gain must be positive, but is {gain}")
     if clamp is not None and not clamp > 0:
         raise ArgumentError(f"{op}: clamp must be positive or None, but is {clamp}")
-    slope = {"linear": 1.0, "relu": 0.0, "lrelu": float(alpha)}[activation]
+    slope = float(alpha) if activation == "lrelu" else 1.0 if activation == "linear" else 0.0
     if gain is None:
-        gain = 1.0 if activation == "linear" else math.sqrt(2)
+        gain = 1.0 if activation == "linear" else _SQRT2
     return Activation(slope, float(gain), math.nan if clamp is None else float(clamp))
 
 
@@ -85,30 +86,31 @@ def check_terms(
         free = isinstance(value, Tensor) and value.dim() == 4
         b = 1 if free and value.shape[0] == 1 else batch
         c = channels if free and value.shape[1] == channels else 1
-        _dispatch.check_tensor(op, name, value, [b, c, height, width], like=like)
-        return value.to(dtype).expand(batch, c, height, width)
+        _dispatch.check_tensor(op, name, value, (b, c, height, width), like=like)
+        return _dispatch.expanded(_dispatch.as_dtype(value, dtype), (batch, c, height, width))
 
     scale_map, shift_map = map_like("scale_map", scale_map), map_like("shift_map", shift_map)
     if noise is not None:
         if isinstance(noise, Tensor) and noise.dim() == 2:
-            _dispatch.check_tensor(op, "noise", noise, [height, width], like=like)
+            _dispatch.check_tensor(op, "noise", noise, (height, width), like=like)
         else:
             b = 1 if isinstance(noise, Tensor) and noise.dim() == 4 and noise.shape[0] == 1 else batch
-            _dispatch.check_tensor(op, "noise", noise, [b, 1, height, width], like=like)
-        noise = noise.to(dtype).expand(batch, 1, height, width)
+            _dispatch.check_tensor(op, "noise", noise, (b, 1, height, width), like=like)
+        noise = _dispatch.expanded(_dispatch.as_dtype(noise, dtype), (batch, 1, height, width))
     if noise is None:
         noise_strength = None
     elif isinstance(noise_strength, Tensor):
         _dispatch.check_tensor(op, "noise_strength", noise_strength, [1] if noise_strength.dim() else [], like=like)
-        noise_strength = noise_strength.to(exact).reshape(())
+        noise_strength = _dispatch.as_dtype(noise_strength, exact)
+        noise_strength = noise_strength.reshape(()) if noise_strength.dim() else noise_strength
     elif noise_strength is not None:
         if not isinstance(noise_strength, (int, float)):
             kind = type(noise_strength).__name__
             raise ArgumentError(f"{op}: noise_strength must be a number or a tensor of shape [], not {kind}")
         noise_strength = torch.full((), float(noise_strength), dtype=exact, device=like.device)
     if bias is not None:
-        _dispatch.check_tensor(op, "bias", bias, [channels], like=like)
-        bias = bias.to(exact)
+        _dispatch.check_tensor(op, "bias", bias, (channels,), like=like)
+        bias = _dispatch.as_dtype(bias, exact)
     return Terms(scale_map, shift_map, noise, noise_strength, bias)
 
 
@@ -175,11 +177,12 @@ def native_terms(
     def dense(value: Tensor | None) -> tuple[Tensor | None, int, bool]:
         if value is None:
             return None, 0, False
-        per_element = value.shape[1] > 1
-        shared = value.shape[0] > 1 and value.stride(0) == 0
+        batch, channels, height, width = value.shape
+        per_element = channels > 1
+        shared = batch > 1 and value.stride(0) == 0
         value = value[:1] if shared else value
         value = value.contiguous(memory_format=layout if per_element else torch.contiguous_format)
-        return value, 0 if shared else value.shape[1] * value.shape[2] * value.shape[3], per_element
+        return value, 0 if shared else channels * height * width, per_element
 
     return (
         None if scale_channel is None else scale_channel.contiguous(),

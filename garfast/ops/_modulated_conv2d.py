@@ -31,14 +31,6 @@ from garfast.ops import (
 # 64x64 and above) than rearranging image and weight costs; its plain convolution does not.
 _CPU_CHANNELS_LAST_PIXELS = 4096
 
-torch.library.define(
-    "garfast::modulated_conv2d",
-    "(Tensor x, Tensor weight, Tensor style, Tensor? scale_channel, Tensor? scale_map, Tensor? shift_map, "
-    "Tensor? noise, Tensor? noise_strength, Tensor? bias, Tensor? taps, float alpha, float gain, float clamp, "
-    "bool keep, str impl) -> (Tensor y, Tensor f)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-
 _LINEAR = (1.0, 1.0, float("nan"))
 
 
@@ -50,10 +42,6 @@ def blur_padding(taps: Tensor, size: int) -> list[int]:
     return [before, after, before, after]
 
 
-torch.library.define("garfast::squared_norms", "(Tensor weight) -> Tensor norms", tags=(torch.Tag.pt2_compliant_tag,))
-
-
-@torch.library.impl("garfast::squared_norms", "cpu")
 def _squared_norms(weight: Tensor) -> Tensor:
     outputs, inputs, height, width = weight.shape
     norms = weight.new_empty(outputs, inputs, dtype=_dispatch.accumulator(weight.dtype))
@@ -62,9 +50,11 @@ def _squared_norms(weight: Tensor) -> Tensor:
     return norms
 
 
-@torch.library.register_fake("garfast::squared_norms")
 def _fake_squared_norms(weight: Tensor) -> Tensor:
     return weight.new_empty(weight.shape[:2], dtype=_dispatch.accumulator(weight.dtype))
+
+
+_dispatch.register("squared_norms", "(Tensor weight) -> Tensor norms", _squared_norms, _fake_squared_norms, ("cpu",))
 
 
 def _squared_norms_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -82,7 +72,9 @@ torch.library.register_autograd("garfast::squared_norms", _squared_norms_backwar
 def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
     """Sum of the squared taps [O, I] of ``weight``, in ``exact``; on the CPU in one pass without a temporary."""
     if impl == "cpu" and _dispatch.accumulator(weight.dtype) == exact:
-        norms: Tensor = torch.ops.garfast.squared_norms(weight)
+        ops = torch.ops.garfast
+        op = ops.squared_norms if _dispatch.differentiated(weight) else ops.squared_norms_no_grad
+        norms: Tensor = op(weight)
         return norms
     return weight.to(exact).square().sum((2, 3))
 
@@ -111,14 +103,12 @@ def _empty(x: Tensor, weight: Tensor, taps: Tensor | None, impl: str) -> Tensor:
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=layout_of(x, weight, taps, impl))
 
 
-@torch.library.register_fake("garfast::modulated_conv2d")
 def _fake(x: Tensor, weight: Tensor, style: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     taps, keep, impl = rest[6], rest[10], rest[11]
     y = _empty(x, weight, taps, impl)
     return y, torch.empty_like(y) if keep else x.new_empty(0)
 
 
-@torch.library.impl("garfast::modulated_conv2d", ("cpu", "cuda"))
 def _forward(
     x: Tensor,
     weight: Tensor,
@@ -229,6 +219,16 @@ def _blur_epilogue(
         _epilogue.native_terms(y, *terms, activation),
         *(z, f, y),
     )
+
+
+_dispatch.register(
+    "modulated_conv2d",
+    "(Tensor x, Tensor weight, Tensor style, Tensor? scale_channel, Tensor? scale_map, Tensor? shift_map, "
+    "Tensor? noise, Tensor? noise_strength, Tensor? bias, Tensor? taps, float alpha, float gain, float clamp, "
+    "bool keep, str impl) -> (Tensor y, Tensor f)",
+    _forward,
+    _fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

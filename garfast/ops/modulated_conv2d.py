@@ -11,6 +11,7 @@ style^2 with the sums of k^2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
@@ -84,23 +85,28 @@ def modulated_conv2d(
     if up not in (1, 2):
         raise ArgumentError(f"{_OP}: up must be 1 or 2, not {up!r}")
     act = _epilogue.check_activation(_OP, activation, alpha, gain, clamp)
-    if torch.is_autocast_enabled(x.device.type):
+    autocast = torch.is_autocast_enabled(x.device.type)
+    if autocast:
         x = x.to(torch.get_autocast_dtype(x.device.type))
     size = (batch, weight.shape[0], height * up, width * up)
     terms = _epilogue.check_terms(_OP, x, size, scale_map, shift_map, noise, noise_strength, bias)
     exact = _dispatch.accumulator(x.dtype)
     taps = _filter(resample_filter, exact, x.device) if up == 2 else None
     backend = _dispatch.resolve(_OP, impl, x.device.type, has_triton=True)
-    with torch.autocast(x.device.type, enabled=False):
-        style = style.to(exact)
+    with torch.autocast(x.device.type, enabled=False) if autocast else nullcontext():
+        style = _dispatch.as_dtype(style, exact)
         if backend == "reference":
             return modulated_conv2d_reference(x, weight, style, terms, act, demodulate, taps)
         d = None
         if demodulate:
             d = torch.rsqrt(style.square() @ _modulated_conv2d.squared_norms(weight, exact, backend).T + _EPS)
         # What the gradients of d and of the scale map will need.
-        keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (d, terms.scale_map))
-        y, _ = torch.ops.garfast.modulated_conv2d(x, weight.to(x.dtype), style, d, *terms, taps, *act, keep, backend)
+        keep = _dispatch.differentiated(d, terms.scale_map)
+        weight = _dispatch.as_dtype(weight, x.dtype)
+        ops = torch.ops.garfast
+        differentiated = _dispatch.differentiated(x, weight, style, d, *terms)
+        op = ops.modulated_conv2d if differentiated else ops.modulated_conv2d_no_grad
+        y, _ = op(x, weight, style, d, *terms, taps, *act, keep, backend)
         return y
 
 

@@ -65,16 +65,11 @@ def noise_bias_act(
     backend = _dispatch.resolve(_OP, impl, x.device.type, has_triton=True)
     if backend == "reference":
         return _epilogue.reference(x, None, terms, act)
-    return torch.ops.garfast.noise_bias_act(x, None, *terms, *act, backend)
+    ops = torch.ops.garfast
+    op = ops.noise_bias_act if _dispatch.differentiated(x, *terms) else ops.noise_bias_act_no_grad
+    return op(x, None, *terms, *act, backend)
 
 
-# `scale_channel` [B, C] is the demodulation of modulated_conv2d, which ends in these two operators.
-torch.library.define(
-    "garfast::noise_bias_act",
-    "(Tensor x, Tensor? scale_channel, Tensor? scale_map, Tensor? shift_map, Tensor? noise, Tensor? noise_strength, "
-    "Tensor? bias, float alpha, float gain, float clamp, str impl) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
 # `needs` says which of the results are wanted, in their order; the others are empty.
 torch.library.define(
     "garfast::noise_bias_act_backward",
@@ -86,7 +81,6 @@ torch.library.define(
 )
 
 
-@torch.library.impl("garfast::noise_bias_act", ("cpu", "cuda"))
 def _forward(
     x: Tensor,
     scale_channel: Tensor | None,
@@ -240,9 +234,18 @@ def _backward(
     return tuple(results)
 
 
-@torch.library.register_fake("garfast::noise_bias_act")
 def _fake_forward(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=_dispatch.memory_format(x))
+
+
+# `scale_channel` [B, C] is the demodulation of modulated_conv2d, which ends in this operator and its backward.
+_dispatch.register(
+    "noise_bias_act",
+    "(Tensor x, Tensor? scale_channel, Tensor? scale_map, Tensor? shift_map, Tensor? noise, Tensor? noise_strength, "
+    "Tensor? bias, float alpha, float gain, float clamp, str impl) -> Tensor",
+    _forward,
+    _fake_forward,
+)
 
 
 @torch.library.register_fake("garfast::noise_bias_act_backward")

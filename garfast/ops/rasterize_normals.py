@@ -120,17 +120,20 @@ def rasterize_normals(
         if impl == "cuda":
             raise ArgumentError(f"{_OP}: impl='cuda' computes in float32: convert the vertices or use impl='reference'")
         backend = "reference"
-    mesh = vertices.to(dtype)
-    cameras = camera.to(dtype).expand(batch, 4)
-    if normals is None:
-        normals = vertex_normals(mesh, triangles, adjacency=adjacency, impl=impl)
-    normals = normals.to(dtype)
+    mesh = _dispatch.as_dtype(vertices, dtype)
+    cameras = _dispatch.expanded(_dispatch.as_dtype(camera, dtype), (batch, 4))
+    if normals is not None:
+        normals = _dispatch.as_dtype(normals, dtype)
     pinhole = projection == "pinhole"
     if backend == "reference":
         _dispatch.check_indices(_OP, "triangles", triangles, count)
+        if normals is None:
+            normals = vertex_normals(mesh, triangles, adjacency=adjacency, impl=impl)
         levels = [
-            rasterize_normals_reference(
-                mesh, triangles, cameras, normals, size, pinhole, cull_backfaces, near, antialias
+            RasterOutput(
+                *rasterize_normals_reference(
+                    mesh, triangles, cameras, normals, size, pinhole, cull_backfaces, near, antialias
+                )
             )
             for size in sizes
         ]
@@ -140,27 +143,24 @@ def rasterize_normals(
         else:
             _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [count + 1], floating=False)
             _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
-        flat_sizes = [length for size in sizes for length in size]
-        images = torch.ops.garfast.rasterize_normals(
-            *(mesh, triangles.to(torch.int32), cameras, normals, adjacency.offsets, adjacency.corners),
-            *(flat_sizes, pinhole, cull_backfaces, near, backend),
-        )
+        faces = _dispatch.as_dtype(triangles, torch.int32)
+        options = ([length for size in sizes for length in size], pinhole, cull_backfaces, near, backend)
+        ops = torch.ops.garfast
+        differentiated = _dispatch.differentiated(mesh, cameras, normals)
+        op = ops.rasterize_normals if differentiated else ops.rasterize_normals_no_grad
+        n, m, ids, b, d, own_normals, _ = op(mesh, faces, cameras, normals, *adjacency, *options)
         if antialias:
-            n, m, ids, b, d = images
-            n, m, _, _ = torch.ops.garfast.antialias_normals(
-                *(n, m, ids, d.detach(), mesh, triangles.to(torch.int32), cameras, normals),
-                *(adjacency.offsets, adjacency.corners, flat_sizes, pinhole, cull_backfaces, near, backend),
+            n, m, _, _ = ops.antialias_normals(
+                *(n, m, ids, d.detach(), mesh, faces, cameras, own_normals if normals is None else normals),
+                *(*adjacency, *options),
             )
-            images = (n, m, ids, b, d)
-        levels = _levels(images, batch, sizes)
-    if dtype == vertices.dtype:
-        outputs = [RasterOutput(*level) for level in levels]
-    else:
-        outputs = [
+        levels = _levels((n, m, ids, b, d), batch, sizes)
+    if dtype != vertices.dtype:
+        levels = [
             RasterOutput(n.to(vertices.dtype), m.to(vertices.dtype), ids, b.to(vertices.dtype), d.to(vertices.dtype))
             for n, m, ids, b, d in levels
         ]
-    return outputs[0] if single else outputs
+    return levels[0] if single else levels
 
 
 def interpolate(attributes: Tensor, triangles: Tensor, output: RasterOutput) -> Tensor:
@@ -217,33 +217,32 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(isinstance(length, int) for length in value)
 
 
-def _levels(
-    images: Sequence[Tensor], batch: int, sizes: list[tuple[int, int]]
-) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+def _levels(images: Sequence[Tensor], batch: int, sizes: list[tuple[int, int]]) -> list[RasterOutput]:
     """Cut the flat images of all levels into levels; `split` makes the backward one concatenation."""
     pixels = [batch * height * width for height, width in sizes]
-    normals, mask, ids, barycentrics, depth = (
-        torch.split(image, [channels * n for n in pixels])
-        for image, channels in zip(images, (3, 1, 1, 3, 1), strict=True)
+    pixels3 = [3 * n for n in pixels]
+    normals, mask, ids, barycentrics, depth = images
+    flat = zip(
+        normals.split_with_sizes(pixels3),
+        mask.split_with_sizes(pixels),
+        ids.split_with_sizes(pixels),
+        barycentrics.split_with_sizes(pixels3),
+        depth.split_with_sizes(pixels),
+        sizes,
+        strict=True,
     )
     return [
-        (
-            normals[level].view(batch, 3, height, width),
-            mask[level].view(batch, 1, height, width),
-            ids[level].view(batch, height, width),
-            barycentrics[level].view(batch, 3, height, width),
-            depth[level].view(batch, 1, height, width),
+        RasterOutput(
+            n.view(batch, 3, height, width),
+            m.view(batch, 1, height, width),
+            i.view(batch, height, width),
+            b.view(batch, 3, height, width),
+            d.view(batch, 1, height, width),
         )
-        for level, (height, width) in enumerate(sizes)
+        for n, m, i, b, d, (height, width) in flat
     ]
 
 
-torch.library.define(
-    "garfast::rasterize_normals",
-    "(Tensor vertices, Tensor triangles, Tensor camera, Tensor normals, Tensor offsets, Tensor corners, int[] sizes, "
-    "bool pinhole, bool cull, float near, str impl) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
 torch.library.define(
     "garfast::rasterize_normals_backward",
     "(Tensor? grad_normals, Tensor? grad_barycentrics, Tensor? grad_depth, Tensor vertices, Tensor triangles, "
@@ -257,12 +256,11 @@ def _pixels(batch: int, sizes: Sequence[int]) -> int:
     return batch * sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True))
 
 
-@torch.library.impl("garfast::rasterize_normals", ("cpu", "cuda"))
 def _forward(
     vertices: Tensor,
     triangles: Tensor,
     camera: Tensor,
-    normals: Tensor,
+    normals: Tensor | None,
     offsets: Tensor,
     corners: Tensor,
     sizes: Sequence[int],
@@ -270,20 +268,46 @@ def _forward(
     cull: bool,
     near: float,
     impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     batch, count, _ = vertices.shape
     _dispatch.check_indices(_OP, "triangles", triangles, count)
-    images = _forward_fake(vertices, triangles, camera, normals, offsets, corners, sizes, pinhole, cull, near, impl)
+    vertices, triangles = vertices.contiguous(), triangles.contiguous()
+    *images, own_normals, inverse_length = outputs = _outputs(vertices, triangles, normals is None, sizes)
+    dtype = _dispatch.dtype_suffix(vertices.dtype)
+    if normals is None:
+        _dispatch.call_native(
+            impl,
+            f"vertex_normals_forward_{dtype}",
+            vertices,
+            *(vertices, triangles, offsets.contiguous(), corners.contiguous(), own_normals, inverse_length),
+            *(batch, count),
+        )
+        normals = own_normals
     screen = vertices.new_empty(batch, count, 8)
     keys = vertices.new_empty(_pixels(batch, sizes), dtype=torch.int64) if impl == "cuda" else None
     _dispatch.call_native(
         impl,
-        f"rasterize_normals_forward_{_dispatch.dtype_suffix(vertices.dtype)}",
+        f"rasterize_normals_forward_{dtype}",
         vertices,
-        *(vertices.contiguous(), triangles.contiguous(), camera.contiguous(), normals.contiguous(), *images),
-        *(screen, keys, list(sizes), batch, count, triangles.shape[0], pinhole, cull, near),
+        *(vertices, triangles, camera.contiguous(), normals.contiguous(), *images, screen, keys),
+        *(list(sizes), batch, count, triangles.shape[0], pinhole, cull, near),
     )
-    return images
+    return outputs
+
+
+def _outputs(vertices: Tensor, triangles: Tensor, own_normals: bool, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """The results of the forward, unwritten."""
+    batch, count, _ = vertices.shape
+    pixels = _pixels(batch, sizes)
+    return (
+        vertices.new_empty(3 * pixels),
+        vertices.new_empty(pixels),
+        triangles.new_empty(pixels),
+        vertices.new_empty(3 * pixels),
+        vertices.new_empty(pixels),
+        vertices.new_empty((batch, count, 3) if own_normals else 0),
+        vertices.new_empty((batch, count) if own_normals else 0),
+    )
 
 
 @torch.library.impl("garfast::rasterize_normals_backward", ("cpu", "cuda"))
@@ -323,25 +347,28 @@ def _backward(
     return grad_vertices, grad_camera_parts.sum(1), grad_vertex_normals
 
 
-@torch.library.register_fake("garfast::rasterize_normals")
 def _forward_fake(
     vertices: Tensor,
     triangles: Tensor,
     camera: Tensor,
-    normals: Tensor,
+    normals: Tensor | None,
     offsets: Tensor,
     corners: Tensor,
     sizes: Sequence[int],
     *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    pixels = _pixels(vertices.shape[0], sizes)
-    return (
-        vertices.new_empty(3 * pixels),
-        vertices.new_empty(pixels),
-        triangles.new_empty(pixels),
-        vertices.new_empty(3 * pixels),
-        vertices.new_empty(pixels),
-    )
+) -> tuple[Tensor, ...]:
+    return _outputs(vertices, triangles, normals is None, sizes)
+
+
+# Without `normals` it makes the vertices' own: its last result but one. The last is what their backward needs.
+_dispatch.register(
+    _OP,
+    "(Tensor vertices, Tensor triangles, Tensor camera, Tensor? normals, Tensor offsets, Tensor corners, int[] sizes, "
+    "bool pinhole, bool cull, float near, str impl) -> (Tensor normals, Tensor mask, Tensor ids, Tensor barycentrics, "
+    "Tensor depth, Tensor vertex_normals, Tensor inverse_length)",
+    _forward,
+    _forward_fake,
+)
 
 
 @torch.library.register_fake("garfast::rasterize_normals_backward")
@@ -359,27 +386,51 @@ def _backward_fake(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl = inputs
+    vertices, triangles, camera, normals, offsets, corners, *ctx.options = inputs
+    _, mask, ids, _, _, own_normals, inverse_length = output
+    ctx.own_normals = normals is None
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[1], output[2])
-    ctx.save_for_backward(*tensors, output[2])
+    ctx.mark_non_differentiable(mask, ids, inverse_length, *(() if ctx.own_normals else (own_normals,)))
+    ctx.save_for_backward(
+        *(vertices, triangles, camera, own_normals if normals is None else normals, offsets, corners, ids),
+        inverse_length if ctx.own_normals else None,
+    )
 
 
 def _autograd(
     ctx: Any,
-    grad_normals: Tensor | None,
+    grad_images: Tensor | None,
     grad_mask: Tensor | None,
     grad_ids: Tensor | None,
     grad_barycentrics: Tensor | None,
     grad_depth: Tensor | None,
+    grad_own_normals: Tensor | None,
+    grad_inverse_length: Tensor | None,
 ) -> tuple[Any, ...]:
-    if grad_normals is None and grad_barycentrics is None and grad_depth is None:
-        return (None,) * 11
-    vertices, camera, normals = torch.ops.garfast.rasterize_normals_backward(
-        *(grad_normals, grad_barycentrics, grad_depth, *ctx.saved_tensors),
-        *(ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl),
-    )
-    return vertices, None, camera, normals, *((None,) * 7)
+    *mesh, ids, inverse_length = ctx.saved_tensors
+    vertices, triangles, _, normals, offsets, corners = mesh
+    grad_vertices = grad_camera = grad_normals = None
+    if not (grad_images is None and grad_barycentrics is None and grad_depth is None):
+        grad_vertices, grad_camera, grad_normals = torch.ops.garfast.rasterize_normals_backward(
+            grad_images, grad_barycentrics, grad_depth, *mesh, ids, *ctx.options
+        )
+    if ctx.own_normals:
+        # Where the anti-aliasing used them too, its share comes back here.
+        grad_own_normals = _sum(grad_normals, grad_own_normals)
+        grad_normals = None
+        if grad_own_normals is not None and ctx.needs_input_grad[0]:
+            through_normals = torch.ops.garfast.vertex_normals_backward(
+                *(grad_own_normals, vertices, triangles, offsets, corners, normals, inverse_length, ctx.options[-1])
+            )
+            grad_vertices = _sum(grad_vertices, through_normals)
+    return grad_vertices, None, grad_camera, grad_normals, *((None,) * 7)
+
+
+def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """first + second; None counts as nothing."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def _second_derivative(ctx: Any, *grads: Tensor) -> None:

@@ -87,10 +87,10 @@ def vertex_normals(
         else:
             _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [mesh.shape[1] + 1], floating=False)
             _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
-        normals, _ = torch.ops.garfast.vertex_normals(
-            mesh, triangles.to(torch.int32), adjacency.offsets, adjacency.corners, backend
-        )
-    return (normals if batched else normals[0]).to(vertices.dtype)
+        ops = torch.ops.garfast
+        op = ops.vertex_normals if _dispatch.differentiated(mesh) else ops.vertex_normals_no_grad
+        normals, _ = op(mesh, _dispatch.as_dtype(triangles, torch.int32), *adjacency, backend)
+    return _dispatch.as_dtype(normals if batched else normals[0], vertices.dtype)
 
 
 def vertex_normals_reference(vertices: Tensor, triangles: Tensor) -> Tensor:
@@ -108,11 +108,6 @@ def vertex_normals_reference(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 
 torch.library.define(
-    "garfast::vertex_normals",
-    "(Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, str impl) -> (Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-torch.library.define(
     "garfast::vertex_normals_backward",
     "(Tensor grad_normals, Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, Tensor normals, "
     "Tensor inverse_length, str impl) -> Tensor",
@@ -120,7 +115,6 @@ torch.library.define(
 )
 
 
-@torch.library.impl("garfast::vertex_normals", ("cpu", "cuda"))
 def _forward(vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     batch, count, _ = vertices.shape
     _dispatch.check_indices(_OP, "triangles", triangles, count)
@@ -160,11 +154,18 @@ def _backward(
     return grad_vertices
 
 
-@torch.library.register_fake("garfast::vertex_normals")
 def _forward_fake(
     vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tensor, impl: str
 ) -> tuple[Tensor, Tensor]:
     return torch.empty_like(vertices.contiguous()), vertices.new_empty(vertices.shape[:2])
+
+
+_dispatch.register(
+    _OP,
+    "(Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, str impl) -> (Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
 
 
 @torch.library.register_fake("garfast::vertex_normals_backward")

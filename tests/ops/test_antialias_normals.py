@@ -215,7 +215,7 @@ def test_opcheck():
     normals = vertex_normals(mesh, triangles)
     inputs = (mesh, triangles, FULL_VIEW[None], normals, *adjacency)
     options = ([4, 5, 3, 3], False, True, 0.01, "cpu")
-    n, m, ids, _, d = torch.ops.garfast.rasterize_normals(*inputs, *options)
+    n, m, ids, _, d, _, _ = torch.ops.garfast.rasterize_normals(*inputs, *options)
     arguments = (n.requires_grad_(), m, ids, d, mesh.requires_grad_(), *inputs[1:], *options)
     torch.library.opcheck(torch.ops.garfast.antialias_normals.default, arguments)
     outputs = [image.detach() for image in torch.ops.garfast.antialias_normals(*arguments)]

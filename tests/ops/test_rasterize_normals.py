@@ -470,7 +470,11 @@ def test_opcheck():
     mesh = vertices[None].requires_grad_()
     normals = vertex_normals(mesh.detach(), triangles).requires_grad_()
     arguments = (mesh, triangles, FULL_VIEW[None], normals, *adjacency, [4, 5, 3, 3], False, True, 0.01, "cpu")
-    torch.library.opcheck(torch.ops.garfast.rasterize_normals.default, arguments)
+    without_normals = (*arguments[:3], None, *arguments[4:])
+    for some in (arguments, without_normals):
+        torch.library.opcheck(torch.ops.garfast.rasterize_normals.default, some)
+        detached = [a.detach() if isinstance(a, Tensor) else a for a in some]
+        torch.library.opcheck(torch.ops.garfast.rasterize_normals_no_grad.default, detached)
     images = [image.detach() for image in torch.ops.garfast.rasterize_normals(*arguments)]
     grads = (torch.randn_like(images[0]), None, torch.randn_like(images[4]))
     inputs = (mesh.detach(), triangles, FULL_VIEW[None], normals.detach(), *adjacency)
