@@ -68,17 +68,18 @@ def poisoned() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-def assert_rounding(actual: Tensor, expected: Tensor, length: int = 1, operations: int = 8) -> None:
+def assert_rounding(actual: Tensor, expected: Tensor, length: int = 1, operations: int = 8, size: float = 0.0) -> None:
     """``actual`` is ``expected`` (float64) up to rounding, given what it was computed in and how long its sums were.
 
     A sum of n terms in any order is off by about sqrt(n) roundings of its size; then come ``operations`` more, and the
-    rounding to the format of ``actual``, which is all that a 16-bit format adds to float32.
+    rounding to the format of ``actual``, which is all that a 16-bit format adds to float32. ``size`` is how large the
+    sums are at the least while they are made, where their terms may cancel.
     """
     assert actual.shape == expected.shape
     stored = torch.finfo(actual.dtype).eps
     computed = torch.finfo(torch.float64 if actual.dtype == torch.float64 else torch.float32).eps
     scale = float(expected.detach().abs().max()) if expected.numel() else 0.0
-    tolerance = 2 * computed * (operations + length**0.5) * scale
+    tolerance = 2 * computed * (operations + length**0.5) * max(scale, size)
     torch.testing.assert_close(
         actual.detach().cpu().double(), expected.detach().cpu().double(), rtol=stored, atol=tolerance + 1e-300
     )
