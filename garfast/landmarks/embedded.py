@@ -194,12 +194,14 @@ def propose(finder: FaceFinder, photo: Tensor, threshold: float = _PROPOSE) -> t
     if longest < 3 * finder.config.largest:
         scale = 2.0  # small photos of small faces
     places, scores = [], []
-    finer = level = photo[None].float() / 127.5 - 1
+    image = photo[None].float() / 127.5 - 1
+    levels: list[Tensor] = []
     while True:
         size = (max(8, round(height * scale)), max(8, round(width * scale)))
         # From the level an octave above, so that no picture is resampled at every half octave.
-        source, finer = finer, level
+        source = levels[max(len(levels) - 2, 0)] if levels else image
         level = functional.interpolate(source, size=size, mode="bilinear", align_corners=False, antialias=True)
+        levels.append(level)
         # Room around the picture, for faces that it cuts; as large as whole cells.
         margin = 2 * STRIDE
         right, below = margin + -size[1] % STRIDE, margin + -size[0] % STRIDE
