@@ -26,9 +26,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 JAWS = ("contour", "3d")
 
 _LARGEST = 1280  # longer side of the largest copy that is searched, pixels
-_PROPOSE = 0.1  # the finder's score that makes a place worth a second look
+_PROPOSE = 0.1  # the finder's score that makes a place worth a look of the landmark network
 _MOST = 96  # places that get one
-_SECOND_LOOK = 0.02  # the landmark network's face probability that makes a place worth a third
+_SECOND_LOOK = 0.02  # the landmark network's face probability that makes a place worth a second
 _SURE = 0.02  # expected error of a landmark, as a share of the box's side, that halves its score
 # How much the witnesses of _judge count, and a constant: between what 660 places in 123 pictures of nobody score (at
 # most 0.34) and what 101 real faces do (one, looking down, 0.37; the others at least 0.66).

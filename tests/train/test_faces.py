@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from garfast.networks.face_finder import STRIDE, FaceFinderConfig, FinderOutput
-from garfast.networks.weights import load_weights
 from garfast.train import faces as module
 from garfast.train.faces import FaceTask, FaceTraining, Scenes, SceneSampler, finder_loss
 from garfast.train.renders import Renders
 from garfast.train.scenery import pictures, scenes
 from tests.train.fake_renders import write_fake_renders
+from tests.train.start_from import check_start_from
 
 
 @pytest.fixture
@@ -69,9 +69,5 @@ def test_a_run_can_begin_with_earlier_weights(renders, tmp_path):
     scenery = scenes(0, 4, 64)
     first = FaceTask(settings, renders, scenery=scenery)
     first.step(0)
-    first.export(tmp_path / "faces.safetensors", {})
     other = FaceTask(replace(settings, seed=5), renders, scenery=scenery)
-    other.start_from(tmp_path / "faces.safetensors", module.KIND)
-    stored = load_weights(tmp_path / "faces.safetensors", kind=module.KIND)[1]
-    for state in (other.network.state_dict(), other.average.state):
-        assert all(torch.equal(state[name], value) for name, value in stored.items())
+    check_start_from(first, other, tmp_path / "faces.safetensors", module.KIND)

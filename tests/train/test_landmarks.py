@@ -14,6 +14,7 @@ from garfast.train.loop import LoopConfig, train
 from garfast.train.renders import Renders
 from garfast.train.scenery import scenes
 from tests.train.fake_renders import write_fake_renders
+from tests.train.start_from import check_start_from
 
 SMALL = LandmarkTraining(steps=6, batch=6, coarse_steps=3, coarse_size=32, size=48, background=4)
 
@@ -93,12 +94,8 @@ def test_a_training_begins_with_the_weights_of_another(renders, scenery, tmp_pat
     settings = replace(SMALL, muon=muon)
     first = LandmarkTask(settings, renders, scenery=scenery)
     assert np.isfinite(first.step(0)["loss"])
-    first.export(tmp_path / "w.safetensors", {})
     other = LandmarkTask(replace(settings, seed=1), renders, scenery=scenery)
-    other.start_from(tmp_path / "w.safetensors", module.KIND)
-    stored = load_weights(tmp_path / "w.safetensors", kind=module.KIND)[1]
-    for state in (other.network.state_dict(), other.average.state):
-        assert all(torch.equal(state[name], value) for name, value in stored.items())
+    check_start_from(first, other, tmp_path / "w.safetensors", module.KIND)
 
 
 def test_orthogonal_updates_have_a_rate_of_their_own(renders, scenery):

@@ -21,6 +21,7 @@ from garfast.train.normals import (
     normal_loss,
 )
 from tests.train.fake_portraits import FakePortraits
+from tests.train.start_from import check_start_from
 
 SMALL = NormalTraining(steps=6, batch=4, size=64)
 NARROW = NormalEstimatorConfig(widths=(8, 8, 8), depth=1)
@@ -108,11 +109,7 @@ def test_too_few_portraits_are_refused():
 def test_a_training_begins_with_the_weights_of_another(portraits, tmp_path):
     first = NormalTask(SMALL, portraits, NARROW)
     first.step(0)
-    first.export(tmp_path / "normals.safetensors", {})
     other = NormalTask(replace(SMALL, seed=1), portraits, NARROW)
-    other.start_from(tmp_path / "normals.safetensors", module.KIND)
-    stored = load_weights(tmp_path / "normals.safetensors", kind=module.KIND)[1]
-    for state in (other.network.state_dict(), other.average.state):
-        assert all(torch.equal(state[name], value) for name, value in stored.items())
+    check_start_from(first, other, tmp_path / "normals.safetensors", module.KIND)
     with pytest.raises(WeightsFileError, match="does not fit"):
         NormalTask(SMALL, portraits, replace(NARROW, depth=2)).start_from(tmp_path / "normals.safetensors", module.KIND)

@@ -17,13 +17,7 @@ from garfast.cli.train import options
 @click.option("--steps", type=click.IntRange(1), default=6000, show_default=True, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(3), default=16, show_default=True, help="Scenes a step.")
 @click.option("--rate", type=float, default=2e-3, show_default=True, help="Peak learning rate.")
-@click.option(
-    "--decay",
-    type=click.FloatRange(0, 1),
-    default=0.4,
-    show_default=True,
-    help="Share of the steps, at the end, over which the learning rate falls to 0.",
-)
+@options.decay_option
 @options.start_option
 @options.seed_option
 @options.threads_option

@@ -19,13 +19,7 @@ from garfast.cli.train import options
 @click.option("--coarse-steps", type=click.IntRange(0), default=6000, show_default=True, help="Steps at 64 pixels.")
 @click.option("--rate", type=float, default=1.5e-3, show_default=True, help="Peak learning rate.")
 @click.option("--muon", is_flag=True, help="Orthogonal updates instead of AdamW's; wants a --rate of about 0.01.")
-@click.option(
-    "--decay",
-    type=click.FloatRange(0, 1),
-    default=0.4,
-    show_default=True,
-    help="Share of the steps, at the end, over which the learning rate falls to 0.",
-)
+@options.decay_option
 @options.start_option
 @options.seed_option
 @options.threads_option

@@ -60,6 +60,13 @@ alarms_option = click.option(
 growing_option = click.option(
     "--growing", is_flag=True, help="The renders are still being made: look for new ones (no longer repeatable)."
 )
+decay_option = click.option(
+    "--decay",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Share of the steps, at the end, over which the learning rate falls to 0.",
+)
 float32_option = click.option(
     "--float32", is_flag=True, help="Compute in float32 also where the processor has bfloat16."
 )
