@@ -98,19 +98,16 @@ class DetectorPredictor:
 
     @torch.no_grad()
     def _at(self, image: NDArray[np.uint8], box: Floats) -> Detection:
-        from garfast.landmarks.embedded import frames, load_networks, mark
+        from garfast.landmarks.embedded import JAWS, VIEWS, both_jaws, frames, load_networks, mark
 
         marker = load_networks().marker
         photo = torch.from_numpy(image).permute(2, 0, 1)
         x0, y0, x1, y1 = box.tolist()
         place = torch.tensor([[(x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0), 0.0]])
         marks, _, _ = mark(marker, photo, place)
-        marks, certainty, face = mark(marker, photo, frames(marks), mirrored=True)
-        points, score = marks[0, :68].numpy().copy(), certainty[0, :68].numpy().copy()
-        if self.jaw == "contour":
-            points[:17], score[:17] = marks[0, 68:].numpy(), certainty[0, 68:].numpy()
-        contour = "sliding" if self.jaw == "contour" else "fixed"
-        return Detection(points, score, float(face[0]), box, "embedded", contour)
+        marks, certainty, face = mark(marker, photo, frames(marks), VIEWS)
+        jaws = both_jaws(marks[0].numpy(), certainty[0].numpy(), float(face[0]))
+        return jaws[JAWS.index(self.jaw)]._replace(box=box)
 
 
 class FitPredictor:

@@ -7,6 +7,7 @@ proposes and says whether it is one. Both were trained on synthetic photographs 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,22 @@ _CROPS = (0.75, 0.95)
 _CROP_SCORE = 0.15
 _TURNED = 0.9  # the score that a face must reach in a photo that was turned by a quarter or a half
 _TINY = 12  # pixels; no face is looked for in smaller photos
+
+
+class View(NamedTuple):
+    """How a crop differs from the place of a face: its side by a factor, its angle by radians, and left and right."""
+
+    scale: float = 1.0
+    turn: float = 0.0
+    mirrored: bool = False
+
+
+_SECOND_VIEWS = (View(), View(mirrored=True))
+# Averaging with two crops that err otherwise makes 1.1% less error on synthetic photographs and 1.3% less on real ones;
+# eight more crops would make 2.3% less. Only accepted faces are worth the time.
+_LAST_VIEWS = (View(0.93, math.radians(6)), View(0.93, -math.radians(6), mirrored=True))
+VIEWS = _SECOND_VIEWS + _LAST_VIEWS
+"""The crops from which the final landmarks of a face are averaged."""
 
 
 class Networks(NamedTuple):
@@ -132,24 +149,42 @@ def _search(networks: Networks, photo: Tensor, threshold: float) -> list[tuple[D
         return []
     first, scores = marks[keep], scores[keep]
     again = frames(first)
-    marks, certainty, face = mark(networks.marker, photo, again, mirrored=True)
+    marks, certainty, face = mark(networks.marker, photo, again, _SECOND_VIEWS)
     moved = (marks - first)[:, :68].norm(dim=-1).mean(1) / again[:, 2]
-    total = _judge(scores, face, certainty[:, :68].mean(1), moved).cpu().numpy()
-    points, certainty_np = marks.cpu().numpy(), certainty.cpu().numpy()
-    faces: list[tuple[Detection, Detection]] = []
-    for k in np.argsort(-total):
-        if total[k] < threshold:
-            break
-        box = bounding_box(points[k, :68])
-        if any(_same(box, fixed.box) for _, fixed in faces):
-            continue
-        landmarks, score = points[k, :68].copy(), certainty_np[k, :68].copy()
-        fixed = Detection(landmarks, score, float(total[k]), box, "embedded", "fixed")
-        landmarks, score = landmarks.copy(), score.copy()
-        landmarks[:17], score[:17] = points[k, 68:], certainty_np[k, 68:]
-        sliding = Detection(landmarks, score, float(total[k]), bounding_box(landmarks), "embedded", "sliding")
-        faces.append((sliding, fixed))
-    return faces
+    total = _judge(scores, face, certainty[:, :68].mean(1), moved)
+    kept = _distinct(marks[:, :68].cpu().numpy(), total.cpu().numpy(), threshold)
+    if not kept:
+        return []
+    marks, certainty, total = marks[kept], certainty[kept], total[kept]
+    last, last_certainty, _ = mark(networks.marker, photo, again[kept], _LAST_VIEWS)
+    points, sure = (0.5 * (marks + last)).cpu().numpy(), (0.5 * (certainty + last_certainty)).cpu().numpy()
+    return [both_jaws(*face) for face in zip(points, sure, total.tolist(), strict=True)]
+
+
+def _distinct(points: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
+    """Which of the faces [N, 68, 2] reach the threshold and are no other's double, the surest first."""
+    boxes = [bounding_box(face) for face in points]
+    kept: list[int] = []
+    for k in np.argsort(-scores).tolist():
+        if scores[k] >= threshold and not any(_same(boxes[k], boxes[j]) for j in kept):
+            kept.append(k)
+    return kept
+
+
+def both_jaws(points: np.ndarray, sure: np.ndarray, score: float) -> tuple[Detection, Detection]:
+    """One face with the jaw on the outline and with the fixed one.
+
+    Args:
+        points: [85, 2] landmarks as :func:`mark` gives them.
+        sure: [85] their scores.
+        score: the face's.
+    """
+    outline, outline_sure = points[:68].copy(), sure[:68].copy()
+    outline[:17], outline_sure[:17] = points[68:], sure[68:]
+    return (
+        Detection(outline, outline_sure, score, bounding_box(outline), "embedded", "sliding"),
+        Detection(points[:68], sure[:68], score, bounding_box(points[:68]), "embedded", "fixed"),
+    )
 
 
 def _whole(photo: Tensor) -> Tensor:
@@ -231,7 +266,7 @@ def propose(finder: FaceFinder, photo: Tensor, threshold: float = _PROPOSE) -> t
 
 
 def mark(
-    marker: LandmarkNet, photo: Tensor, places: Tensor, *, mirrored: bool = False
+    marker: LandmarkNet, photo: Tensor, places: Tensor, views: Sequence[View] = (View(),)
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mark the landmarks of faces at given places.
 
@@ -240,31 +275,34 @@ def mark(
         photo: uint8 [3, H, W].
         places: [N, 4] middle x, y, side of the landmarks' box, photo pixels, and the angle by which the head leans to
             the image's right, radians.
-        mirrored: average with the landmarks of the mirrored crops.
+        views: the crops of each place that are looked at and averaged.
 
     Returns:
         [N, 85, 2] photo pixels, [N, 85] scores 0..1, and [N] how likely each is a face.
     """
-    size = marker.config.size
-    crops = torch.stack([_cut(photo, place, size) for place in places.tolist()])
-    batch = torch.cat([crops, crops.flip(3)]) if mirrored else crops
+    size, count = marker.config.size, len(places)
+    seen = torch.cat([places * places.new_tensor([1, 1, view.scale, 1]) for view in views])
+    seen[:, 3] += torch.tensor([view.turn for view in views]).to(seen).repeat_interleave(count)
+    crops = torch.stack([_cut(photo, place, size) for place in seen.tolist()]).split(count)
+    batch = torch.cat([crop.flip(3) if view.mirrored else crop for crop, view in zip(crops, views, strict=True)])
     outs = [marker(part.contiguous(memory_format=torch.channels_last)) for part in batch.split(16)]
     points = torch.cat([out.points for out in outs])
-    spread = torch.cat([out.spread for out in outs])
+    window = seen[:, 2:3] * CROP
+    spread = torch.cat([out.spread for out in outs]) * window  # photo pixels
     face = torch.cat([out.face for out in outs]).sigmoid()
-    if mirrored:
-        count = len(crops)
-        table = torch.from_numpy(np.concatenate([IBUG_FLIP, 68 + IBUG_FLIP[:17]])).to(points.device)
-        back = points[count:, table] * points.new_tensor([-1, 1]) + points.new_tensor([1, 0])
-        points = 0.5 * (points[:count] + back)
-        spread = 0.5 * (spread[:count] + spread[count:, table])
-        face = 0.5 * (face[:count] + face[count:])
-    window = places[:, 2] * CROP
-    offset = (points - 0.5) * window[:, None, None]
-    cos, sin = places[:, 3].cos()[:, None], places[:, 3].sin()[:, None]
-    x = places[:, :1] + cos * offset[..., 0] - sin * offset[..., 1]
-    y = places[:, 1:2] + sin * offset[..., 0] + cos * offset[..., 1]
-    return torch.stack([x, y], -1), 0.5 ** (spread * CROP / _SURE), face
+    table = torch.from_numpy(np.concatenate([IBUG_FLIP, 68 + IBUG_FLIP[:17]])).to(points.device)
+    for k, view in enumerate(views):
+        if view.mirrored:
+            rows = slice(k * count, (k + 1) * count)
+            points[rows] = points[rows, table] * points.new_tensor([-1, 1]) + points.new_tensor([1, 0])
+            spread[rows] = spread[rows, table]
+    offset = (points - 0.5) * window[:, None]
+    cos, sin = seen[:, 3:].cos(), seen[:, 3:].sin()
+    x = seen[:, :1] + cos * offset[..., 0] - sin * offset[..., 1]
+    y = seen[:, 1:2] + sin * offset[..., 0] + cos * offset[..., 1]
+    marks = torch.stack([x, y], -1).unflatten(0, (len(views), count)).mean(0)
+    spread = spread.unflatten(0, (len(views), count)).mean(0) / places[:, 2:3]
+    return marks, 0.5 ** (spread / _SURE), face.unflatten(0, (len(views), count)).mean(0)
 
 
 def frames(marks: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def _mirrored(rng: torch.Generator, images: Tensor, normals: Tensor) -> tuple[Te
 
 
 def _views(images: Tensor, normals: Tensor) -> Views:
-    length = normals.norm(dim=1, keepdim=True)
+    length = normals.square().sum(1, keepdim=True).sqrt()  # several times faster than `norm` across channels
     mask = (length > 0.5).float()
     return Views(images * 2 - 1, normals / length.clamp_min(1e-6) * mask, mask)
 

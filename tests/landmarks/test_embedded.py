@@ -9,7 +9,8 @@ from PIL import Image
 
 from garfast.errors import ArgumentError, WeightsFileError
 from garfast.landmarks import detect, example_landmarks, read_landmarks
-from garfast.landmarks.embedded import WEIGHTS, _turn_back, detect_embedded, frames, load_networks, mark
+from garfast.landmarks.detection import IBUG_FLIP
+from garfast.landmarks.embedded import VIEWS, WEIGHTS, _turn_back, detect_embedded, frames, load_networks, mark
 from garfast.networks.landmark_net import NUM_POINTS
 
 # Percent of the square root of the landmark box's area, on the one real photo that is here.
@@ -190,6 +191,32 @@ def test_marking_follows_the_place_it_is_given(astronaut, truth):
     assert score.shape == (1, NUM_POINTS)
     assert face.item() > 0.5
     assert _nme(two[0].numpy(), one[0].numpy()) < 4.0
+
+
+def test_a_mirrored_photo_has_mirrored_landmarks(astronaut: np.ndarray):
+    """The views of a face are as many of one side as of the other."""
+    marker = load_networks().marker
+    photo = torch.from_numpy(astronaut).permute(2, 0, 1)
+    place = torch.tensor([[224.0, 120.0, 110.0, 0.1]])
+    mirrored = torch.tensor([[astronaut.shape[1] - 224.0, 120.0, 110.0, -0.1]])
+    with torch.no_grad():
+        here, sure, face = mark(marker, photo, place, VIEWS)
+        there, sure_there, face_there = mark(marker, photo.flip(2), mirrored, VIEWS)
+    back = there.numpy()[0, IBUG_FLIP] * [-1, 1] + [astronaut.shape[1], 0]
+    assert _nme(back, here[0, :68].numpy()) < 0.05
+    torch.testing.assert_close(sure_there[0, :68][IBUG_FLIP], sure[0, :68], atol=0.02, rtol=0)
+    torch.testing.assert_close(face_there, face, atol=1e-3, rtol=0)
+
+
+def test_views_are_averaged(astronaut: np.ndarray):
+    marker = load_networks().marker
+    photo = torch.from_numpy(astronaut).permute(2, 0, 1)
+    places = torch.tensor([[224.0, 120.0, 110.0, 0.1], [200.0, 130.0, 90.0, 0.0]])
+    with torch.no_grad():
+        every = mark(marker, photo, places, VIEWS)
+        single = [mark(marker, photo, places, [view]) for view in VIEWS]
+    torch.testing.assert_close(every[0], torch.stack([one[0] for one in single]).mean(0), atol=1e-2, rtol=0)
+    torch.testing.assert_close(every[2], torch.stack([one[2] for one in single]).mean(0), atol=1e-4, rtol=0)
 
 
 def test_frames_are_upright():
