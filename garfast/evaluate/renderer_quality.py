@@ -17,6 +17,7 @@ from garfast.evaluate.drawing import Condition, condition_of, draw, to_bytes
 from garfast.evaluate.features import FeatureExtractor, own_features
 from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
 from garfast.networks.landmark_net import CROP, LandmarkNet
+from garfast.networks.normal_estimator import estimate_both_sides
 from garfast.networks.renderer import Renderer
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
 
@@ -100,9 +101,9 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
     """Angular errors of the normal estimator N, degrees, mean over pixels of faces.
 
     Returns:
-        ``photos``: N of true portraits at their own size against their true normals. ``pictures``: N(G(n, z)) against
-        n. ``photos_small``: as ``photos``, at the renderer's size: what ``pictures`` can be compared with. Each also as
-        ``..._median``.
+        ``photos``: N of true portraits at their own size, averaged with that of their mirror images as fits do, against
+        their true normals. ``pictures``: N(G(n, z)) against n. ``photos_small``: N of true portraits once and at the
+        renderer's size: what ``pictures`` can be compared with. Each also as ``..._median``.
 
     Raises:
         EvaluationError: the renderer has no N.
@@ -117,7 +118,7 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
         groups = held_out.portraits.geometry(rows)
         true = normal_maps(groups, len(rows), full)
         assert isinstance(true, Tensor)
-        estimate = renderer.normals(held_out.photos(rows, full).to(device)).normals.cpu()
+        estimate = estimate_both_sides(renderer.normals, held_out.photos(rows, full).to(device)).normals.cpu()
         found["photos"].append(angles_between(estimate, true))
         condition = condition_of(renderer.generator, groups, len(rows))
         small = renderer.normals(held_out.photos(rows).to(device)).normals

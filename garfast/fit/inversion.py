@@ -15,7 +15,8 @@ from garfast.landmarks.alignment import Alignment, align_images, align_landmarks
 from garfast.morphable import Camera, Pose
 
 if TYPE_CHECKING:
-    from garfast.networks.renderer import Renderer
+    from garfast.networks.normal_estimator import estimate_both_sides
+from garfast.networks.renderer import Renderer
 
 # Seed of the noise where there is no inverter.
 _SEED = 0
@@ -61,7 +62,7 @@ def target_of(
     estimator's normals. The other arguments are as in `RefineTarget`."""
     normals = cover = None
     if renderer is not None and renderer.normals is not None:
-        estimate = renderer.normals(images)
+        estimate = estimate_both_sides(renderer.normals, images)
         normals, cover = estimate.normals, estimate.mask_logits.sigmoid()
     return RefineTarget(images, landmarks, landmark_weights, contour_vertices, normals, cover, landmark_noise)
 

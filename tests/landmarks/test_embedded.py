@@ -196,7 +196,7 @@ def test_marking_follows_the_place_it_is_given(astronaut, truth):
 def test_a_mirrored_photo_has_mirrored_landmarks(astronaut: np.ndarray):
     """The views of a face are as many of one side as of the other."""
     marker = load_networks().marker
-    photo = torch.from_numpy(astronaut).permute(2, 0, 1)
+    photo = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)
     place = torch.tensor([[224.0, 120.0, 110.0, 0.1]])
     mirrored = torch.tensor([[astronaut.shape[1] - 224.0, 120.0, 110.0, -0.1]])
     with torch.no_grad():
@@ -210,7 +210,7 @@ def test_a_mirrored_photo_has_mirrored_landmarks(astronaut: np.ndarray):
 
 def test_views_are_averaged(astronaut: np.ndarray):
     marker = load_networks().marker
-    photo = torch.from_numpy(astronaut).permute(2, 0, 1)
+    photo = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)
     places = torch.tensor([[224.0, 120.0, 110.0, 0.1], [200.0, 130.0, 90.0, 0.0]])
     with torch.no_grad():
         every = mark(marker, photo, places, VIEWS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError
-from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig
+from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig, estimate_both_sides
 
 NARROW = NormalEstimatorConfig(widths=(8, 8), depth=1)
 
@@ -36,3 +36,13 @@ def test_other_pictures_are_resized_to_the_named_size_and_back():
 def test_configurations_written_before_there_was_a_size_are_read():
     config = NormalEstimatorConfig.from_dict({"widths": [8, 8], "depth": 1})
     assert config == NARROW
+
+
+def test_both_sides_of_a_mirrored_picture_are_mirrored():
+    torch.manual_seed(0)
+    network = NormalEstimator(NARROW).eval()
+    image = torch.rand(2, 3, 16, 24) * 2 - 1
+    there, back = estimate_both_sides(network, image), estimate_both_sides(network, image.flip(3))
+    torch.testing.assert_close(back.normals.flip(3) * torch.tensor([-1.0, 1, 1])[:, None, None], there.normals)
+    torch.testing.assert_close(back.mask_logits.flip(3), there.mask_logits)
+    torch.testing.assert_close(there.normals.norm(dim=1), torch.ones(2, 16, 24))
