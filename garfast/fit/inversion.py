@@ -13,10 +13,10 @@ from garfast.fit.refine_problem import check_renderer
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.landmarks.alignment import Alignment, align_images, align_landmarks
 from garfast.morphable import Camera, Pose
+from garfast.networks.normal_estimator import estimate_both_sides
 
 if TYPE_CHECKING:
-    from garfast.networks.normal_estimator import estimate_both_sides
-from garfast.networks.renderer import Renderer
+    from garfast.networks.renderer import Renderer
 
 # Seed of the noise where there is no inverter.
 _SEED = 0
