@@ -15,6 +15,7 @@ from garfast.ops import RasterOutput, interpolate, rasterize_normals, vertex_nor
 # Direction toward the light (camera space), strength. A warm-neutral key from upper left, a weak fill from the right.
 _LIGHTS = (((-0.45, 0.55, 0.70), 0.62), ((0.75, 0.10, 0.55), 0.22), ((0.0, -0.6, 0.5), 0.06))
 _AMBIENT = 0.27
+_GRAZING = 0.35
 CLAY = (232, 221, 210)
 
 
@@ -97,9 +98,11 @@ def shade(normals: Tensor, colour: Tensor) -> Tensor:
     Returns:
         [B,3,H,W] in 0..1.
     """
-    # Surfaces seen from behind (the inside of an open mesh) are lit as seen from the front, and darker.
-    behind = normals[:, 2:] < 0
-    facing = torch.where(behind, -normals, normals)
+    # Surfaces seen from behind (the inside of an open mesh) are lit as seen from the front, and darker. Those whose
+    # smooth normals only just turn away, along outlines and lids, are seen from the front nevertheless.
+    behind = normals[:, 2:] < -_GRAZING
+    seen = torch.cat([normals[:, :2], normals[:, 2:].clamp_min(0)], 1)
+    facing = torch.where(behind, -normals, F.normalize(seen, dim=1))
     light = torch.full_like(normals[:, :1], _AMBIENT)
     gloss = torch.zeros_like(light)
     for direction, strength in _LIGHTS:

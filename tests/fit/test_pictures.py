@@ -62,6 +62,18 @@ def test_shading_is_brighter_toward_the_light() -> None:
     assert light.max() <= 1
 
 
+def test_outlines_are_not_taken_for_the_inside() -> None:
+    """Smooth normals along an outline turn away from the viewer a little before the surface does."""
+    directions = torch.tensor(
+        [[0.9, 0.3, 0.02], [0.9, 0.3, -0.02], [0.9, 0.3, -0.2], [0.3, 0.1, -0.9], [-0.3, -0.1, 0.9]]
+    )
+    normals = torch.nn.functional.normalize(directions, dim=1).T.reshape(1, 3, 1, 5)
+    here, past, further, inside, outside = shade(normals, torch.ones_like(normals)).mean(1).flatten().tolist()
+    assert past == pytest.approx(here, rel=0.05)
+    assert further == pytest.approx(here, rel=0.05)
+    assert inside < 0.5 * outside
+
+
 def test_turntable_views_fit_their_squares(tiny_model: MorphableModel) -> None:
     turned, camera = turntable_ndc(tiny_model.mean, (-90, 0, 90))
     ndc = turned[..., :2] * camera[:, None, :2] + camera[:, None, 2:]
