@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 EXAMPLE_OUTPUT = "fit-output"
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+class _FitCommand(click.Command):
+    """Its help ends with the stages and presets of the full fit, read from where they are defined."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from garfast.fit.refine_config import preset
+        from garfast.fit.refine_file import preset_rows, stage_rows
+
+        with formatter.section("Stages of the full fit (--show-config prints all about them)"):
+            formatter.write_dl(stage_rows(preset("default")))
+        with formatter.section("Presets and the steps of their stages"):
+            formatter.write_dl(preset_rows())
+
+
+@click.command(cls=_FitCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|PATTERN]...")
 @click.option("-o", "--output", metavar="FOLDER", help=f"Where to write; {EXAMPLE_OUTPUT} with --example.")
 @click.option(

@@ -74,13 +74,24 @@ def config_text(config: RefineConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def presets_text() -> str:
-    """The presets in a few lines, for ``--help``."""
-    lines = []
-    for name, config in PRESETS.items():
-        stages = ", ".join(f"{stage.name} {stage.steps}" for stage in config.stages)
-        lines.append(f"  {name:8} latent {config.latent:3} steps: {stages}")
-    return "\n".join(lines)
+def stage_rows(config: RefineConfig) -> list[tuple[str, str]]:
+    """What each stage moves, by how much and for which losses: names and texts, for ``--help``."""
+    rows = []
+    for stage in config.stages:
+        rates = ", ".join(f"{name} {getattr(stage.rates, name):g}" for name in stage.optimise)
+        weights = ", ".join(f"{name} {value:g}" for name, value in asdict(stage.weights).items() if value)
+        rows.append(
+            (stage.name, f"{stage.steps} steps at most. Moves, by rate: {rates}. Losses, by weight: {weights}.")
+        )
+    return rows
+
+
+def preset_rows() -> list[tuple[str, str]]:
+    """The presets and how many steps their stages have: names and texts, for ``--help``."""
+    return [
+        (name, f"latent {config.latent}; " + ", ".join(f"{stage.name} {stage.steps}" for stage in config.stages))
+        for name, config in PRESETS.items()
+    ]
 
 
 def _stage(table: dict[str, Any], base: RefineConfig) -> RefineStage:

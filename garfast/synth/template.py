@@ -30,7 +30,6 @@ class HeadTemplate:
 
     Attributes:
         model: the model itself.
-        vertex_index: [V] the model's vertex of each drawn one.
         num_outer: vertices [0, num_outer) are all outer skin and eyes, the rest is inside the mouth.
         mean: [V, 3] mm, model space.
         basis, step: quantised bases [S + E, V, 3] int16 and the size of one quantum [S + E], mm.
@@ -56,7 +55,6 @@ class HeadTemplate:
     """
 
     model: MorphableModel
-    vertex_index: NDArray[np.int64]
     num_outer: int
     mean: Floats
     basis: NDArray[np.int16]
@@ -145,7 +143,6 @@ def build_template(model: MorphableModel) -> HeadTemplate:
     closed_mesh = (mean, triangles)
     return HeadTemplate(
         model=model,
-        vertex_index=order,
         num_outer=num_outer,
         mean=mean,
         basis=quantised,

@@ -135,3 +135,6 @@ def test_help() -> None:
     assert result.exit_code == 0
     assert "--example" in result.output
     assert "garfast fit" in CliRunner().invoke(main, ["--help"]).output or "fit " in result.output
+    text = " ".join(result.output.split())
+    assert "joint 45 steps at most. Moves, by rate: shape 0.015" in text
+    assert "paper latent w; joint 120" in text

@@ -49,7 +49,6 @@ class Layout:
     eye_rim: np.ndarray
     upper_lip_rim: np.ndarray
     lower_lip_rim: np.ndarray
-    neck_rim: np.ndarray
 
 
 def eye_curve(grow: float = 0.0) -> np.ndarray:
@@ -240,7 +239,6 @@ def build_layout(steps: int = 70, seed: int = 7) -> Layout:
         eye_rim=np.arange(n_eye),
         upper_lip_rim=np.arange(first_lip, first_lip + n_lip),
         lower_lip_rim=lower,
-        neck_rim=np.arange(n_fixed - len(neck), n_fixed),
     )
 
 
