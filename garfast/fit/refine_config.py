@@ -192,8 +192,8 @@ class RefineConfig:
 
 
 _GEOMETRY = LossWeights(normals=10.0, landmark=1.0, prior=1.0)
-_APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.02, noise=0.3)
-_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=10.0, landmark=1.0, prior=1.0, latent=0.02, noise=0.3)
+_APPEARANCE = LossWeights(photometric=1.0, perceptual=1.0, latent=0.2, noise=0.3)
+_JOINT = LossWeights(photometric=1.0, perceptual=1.0, normals=10.0, landmark=1.0, prior=1.0, latent=0.2, noise=0.3)
 _FINE = LearningRates(shape=0.015, exp=0.015, pose=0.0015, camera=0.001, latent=0.02, noise=0.02)
 
 
