@@ -44,16 +44,32 @@ CONFIG = RefineConfig(
 )
 
 
+def show(normals: Tensor) -> Tensor:
+    """Normals [B, 3, H, W] as colours in -1..1: x and y, and, on the face, a blue that grows to the right."""
+    column = torch.linspace(-1, 1, normals.shape[3])
+    face = normals.square().sum(1, keepdim=True) > 0.5
+    return torch.cat([normals[:, :2], face * (0.6 + 0.3 * column)], 1)
+
+
 class Reader(nn.Module):
-    """An estimator of pictures that show normals as colours."""
+    """An estimator of what `show` made, mirrored or not, as an estimator does not care which side is which."""
 
     def forward(self, image: Tensor) -> NormalEstimate:
-        length = image.norm(dim=1, keepdim=True)
-        return NormalEstimate(image / length.clamp_min(1e-6), 40 * (length - 0.5))
+        x, y, blue = image.split(1, 1)
+        face = (blue > 0.2).to(image)
+        column = torch.linspace(-1, 1, image.shape[3]).expand_as(blue)
+
+        def centred(values: Tensor) -> Tensor:
+            return face * (values - (face * values).sum((2, 3), True) / face.sum((2, 3), True).clamp_min(1))
+
+        rightward = (centred(blue) * centred(column)).sum((2, 3), True).sign()
+        z = (1 - x.square() - y.square()).clamp_min(0).sqrt()
+        normals = nn.functional.normalize(torch.cat([rightward * x, y, z], 1), dim=1, eps=1e-6)
+        return NormalEstimate(normals, 40 * (blue - 0.2))
 
 
 class Film:
-    """A turning, talking face whose pictures are its normal maps."""
+    """A turning, talking face whose pictures show its normals."""
 
     def __init__(self, model: MorphableModel, frames: int = 6) -> None:
         generator = torch.Generator().manual_seed(1)
@@ -64,7 +80,7 @@ class Film:
         self.camera = OrthographicCamera(torch.full((frames,), 0.5), torch.tensor([[52.0, 58.0]]) + time[:, None], SIZE)
         self.vertices = self.pose.apply(model.evaluate(self.shape, self.exp))
         (level,) = rasterize_normals(self.vertices, model.triangles, self.camera.ndc(), [SIZE])
-        colours = (127.5 + 127.5 * level.normals).round().to(torch.uint8)
+        colours = (127.5 + 127.5 * show(level.normals)).round().to(torch.uint8)
         self.photos = colours.permute(0, 2, 3, 1).contiguous().numpy()
         noise = 1.5 * torch.randn(frames, 68, 2, generator=generator)
         points = (self.camera.project(model.landmarks(self.vertices)) + noise).numpy()
