@@ -15,7 +15,7 @@ from garfast.ops import RasterOutput, interpolate, rasterize_normals, vertex_nor
 # Direction toward the light (camera space), strength. A warm-neutral key from upper left, a weak fill from the right.
 _LIGHTS = (((-0.45, 0.55, 0.70), 0.62), ((0.75, 0.10, 0.55), 0.22), ((0.0, -0.6, 0.5), 0.06))
 _AMBIENT = 0.27
-_GRAZING = 0.35
+_GRAZING = 0.35  # how far a smooth normal may point away (-z) on a surface that is seen from the front
 CLAY = (232, 221, 210)
 
 

@@ -108,10 +108,15 @@ def estimate_both_sides(estimator: Callable[[Tensor], NormalEstimate], image: Te
     found = estimator(torch.cat([image, image.flip(3)]))
     normals, mirrored = found.normals.chunk(2)
     mask_logits, mirrored_logits = found.mask_logits.chunk(2)
-    across = mirrored.flip(3) * mirrored.new_tensor([-1, 1, 1])[:, None, None]
     return NormalEstimate(
-        functional.normalize(normals + across, dim=1, eps=1e-6), 0.5 * (mask_logits + mirrored_logits.flip(3))
+        functional.normalize(normals + mirror_normals(mirrored), dim=1, eps=1e-6),
+        0.5 * (mask_logits + mirrored_logits.flip(3)),
     )
+
+
+def mirror_normals(normals: Tensor) -> Tensor:
+    """The normal maps [B, 3, H, W] of mirrored pictures."""
+    return normals.flip(3) * normals.new_tensor([-1, 1, 1])[:, None, None]
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:

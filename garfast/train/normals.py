@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import TrainingError
-from garfast.networks.normal_estimator import NormalEstimate, NormalEstimator, NormalEstimatorConfig
+from garfast.networks.normal_estimator import NormalEstimate, NormalEstimator, NormalEstimatorConfig, mirror_normals
 from garfast.networks.weights import save_weights
 from garfast.train.augment import cover, develop, normal
 from garfast.train.averaged_task import AveragedTask
@@ -131,10 +131,9 @@ def _mirrored(rng: torch.Generator, images: Tensor, normals: Tensor) -> tuple[Te
     """Every other picture mirrored without resampling, under slightly other light."""
     count = len(images)
     mirrored = (torch.rand(count, generator=rng) < 0.5)[:, None, None, None]
-    across = normals.flip(3) * torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
     exposure = (normal(rng, (count, 1, 1, 1), 0.15) + normal(rng, (count, 3, 1, 1), 0.05)).exp()
     images = (torch.where(mirrored, images.flip(3), images) * exposure).clamp(0, 1)
-    return images, torch.where(mirrored, across, normals)
+    return images, torch.where(mirrored, mirror_normals(normals), normals)
 
 
 def _views(images: Tensor, normals: Tensor) -> Views:
