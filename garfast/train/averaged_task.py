@@ -35,9 +35,14 @@ class AveragedTask:
         Raises:
             WeightsFileError: the file is damaged, for something else, or of a network of another shape.
         """
-        _, state = load_weights(path, kind=kind)
-        fill_network(self.network, state, path)
+        config, state = load_weights(path, kind=kind)
+        fill_network(self.network, {**self.tensors_beyond(config), **state}, path)
         self.average.state = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def tensors_beyond(self, config: dict[str, Any]) -> dict[str, Tensor]:
+        """What the network has and one of ``config`` lacks, as it should start. Nothing, unless a subclass can begin
+        with the weights of a smaller network."""
+        return {}
 
     def descend(self, parts: dict[str, Tensor], step: int, max_norm: float) -> dict[str, float]:
         """One optimiser step on ``parts['loss']`` with gradients clipped to ``max_norm``; returns the parts' values."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from garfast.errors import TrainingError
@@ -168,6 +168,16 @@ class NormalTask(AveragedTask):
         self.optimizer = muon_for(self.network, ends=("stem", "head"), rate=settings.rate, other_rate=settings.end_rate)
         self.average = Averaged(self.network, 0.998)
         self.sampler = ViewSampler(portraits)
+
+    def tensors_beyond(self, config: dict[str, Any]) -> dict[str, Tensor]:
+        """Residual blocks at the bottom below those of ``config``; they start as identities."""
+        known = NormalEstimatorConfig.from_dict(config).depth
+        beyond: dict[str, Tensor] = {}
+        for k, block in enumerate(self.network.bottom):
+            if k >= known:
+                nn.init.zeros_(block.norm.weight)
+                beyond |= {f"bottom.{k}.{name}": value for name, value in block.state_dict().items()}
+        return beyond
 
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings

@@ -111,5 +111,28 @@ def test_a_training_begins_with_the_weights_of_another(portraits, tmp_path):
     first.step(0)
     other = NormalTask(replace(SMALL, seed=1), portraits, NARROW)
     check_start_from(first, other, tmp_path / "normals.safetensors", module.KIND)
+    wider = NormalTask(SMALL, portraits, replace(NARROW, widths=(8, 8, 16)))
     with pytest.raises(WeightsFileError, match="does not fit"):
-        NormalTask(SMALL, portraits, replace(NARROW, depth=2)).start_from(tmp_path / "normals.safetensors", module.KIND)
+        wider.start_from(tmp_path / "normals.safetensors", module.KIND)
+
+
+def test_blocks_that_the_first_weights_lack_start_as_identities(portraits, tmp_path):
+    path = tmp_path / "normals.safetensors"
+    first = NormalTask(SMALL, portraits, NARROW)
+    first.step(0)
+    first.export(path, {})
+    deeper = NormalTask(SMALL, portraits, replace(NARROW, depth=3))
+    deeper.start_from(path, module.KIND)
+    shallow = NormalTask(SMALL, portraits, NARROW)
+    shallow.start_from(path, module.KIND)
+    assert len(deeper.network.bottom) == 3
+    image = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        expected, found = shallow.averaged_network()(image), deeper.averaged_network()(image)
+    assert torch.equal(found.normals, expected.normals)
+    assert torch.equal(found.mask_logits, expected.mask_logits)
+    deeper.step(0)
+    assert all((block.norm.weight != 0).any() for block in deeper.network.bottom)
+    deeper.export(path, {})
+    with pytest.raises(WeightsFileError, match="does not fit"):
+        shallow.start_from(path, module.KIND)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,11 @@ from garfast.cli.train import options
 @click.option("--batch", type=click.IntRange(2), default=10, show_default=True, help="Pictures a step.")
 @click.option("--rate", type=float, default=0.02, show_default=True, help="Peak learning rate of Muon.")
 @click.option("--widths", default="48,64,96,128", show_default=True, help="Channels at 1/2, 1/4, ... of the size.")
-@click.option("--depth", type=click.IntRange(1), default=3, show_default=True, help="Residual blocks at the bottom.")
+@click.option(
+    "--depth",
+    type=click.IntRange(1),
+    help="Residual blocks at the bottom.  [default: 3, or as many as --start-from has]",
+)
 @click.option(
     "--plain",
     type=click.FloatRange(0, 1),
@@ -40,13 +44,14 @@ def command(
     minutes: float | None,
     float32: bool,
     widths: str,
-    depth: int,
+    depth: int | None,
     start_from: Path | None,
     **settings: Any,
 ) -> None:
     """Train the network that estimates the normal map of an aligned picture. Writes OUT/normals.safetensors.
 
-    With --start-from the network has the widths and the depth of those weights.
+    With --start-from the network has the widths of those weights and at least their depth; blocks they lack start as
+    identities.
     """
     import torch
 
@@ -58,8 +63,10 @@ def command(
     torch.set_num_threads(threads)
     source = open_portraits(portraits, options.model_shares(models), SIZE, settings["seed"])
     chosen = NormalTraining(**settings, size=min(source.size, SIZE), bfloat16=not float32)
-    config = NormalEstimatorConfig(options.whole_numbers(widths), depth)
+    config = NormalEstimatorConfig(options.whole_numbers(widths))
     if start_from is not None:
         config = NormalEstimatorConfig.from_dict(load_weights(start_from, kind=KIND)[0])
+    if depth is not None:
+        config = replace(config, depth=depth)
     task = NormalTask(chosen, source, config)
     options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, KIND, start_from)
