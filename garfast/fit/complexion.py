@@ -21,9 +21,10 @@ _REGION_COLOURS = {
 }
 _SKIN = (0.72, 0.56, 0.48)
 
-# Expectations are far weaker than anything seen: they show where there is nothing else to go by. On the scalp and the
-# neck, whose hidden parts are large, they take over within some 50 texels.
-_CERTAINTY, _REGION_CERTAINTY = 1e-6, 4e-4
+# Expectations are far weaker than anything seen: they show where there is nothing else to go by. Where they come from
+# the photograph itself, on the skin, the scalp and the neck, they take over within some 50 texels: what is seen beside
+# a large hidden part is in the shade of hair more often than not.
+_CERTAINTY, _OWN_CERTAINTY = 1e-6, 4e-4
 
 # Squared distances from typical colours, in standard deviations: accepted up to the first, refused from the second on.
 # A refusal has to be complete: filling spreads whatever weight is left.
@@ -51,10 +52,7 @@ def plausible(regions: Mapping[str, Tensor], colour: Tensor, weight: Tensor, rim
         seen = (weight[0] > 0.5) & (typical[0] > 0.5)
         if int(seen.sum()) < _FEWEST:
             continue
-        sample = colour[:, seen].T
-        distance = _mahalanobis(sample, sample)
-        # Without highlights, nostrils, stray hair, and what is behind a head smaller than its mesh.
-        sample = sample[distance <= distance.quantile(0.8)]
+        sample = _typical(colour[:, seen].T)
         unlike = _mahalanobis(colour.reshape(3, -1).T, sample).view_as(weight)
         accepted, refused = _ACCEPTED
         result = result * (1 - place * ((unlike - accepted) / (refused - accepted)).clamp(0, 1))
@@ -69,23 +67,27 @@ def expected(regions: Mapping[str, Tensor], islands: Tensor, colour: Tensor, wei
         islands: int64 [T,T], -1 outside the texture's islands.
     """
 
-    def seen_colour(mask: Tensor, quantile: float = 0.5) -> Tensor | None:
+    def seen_colours(mask: Tensor) -> Tensor | None:
         seen = (weight[0] > 0.5) & (mask[0] > 0.5)
-        return colour[:, seen].quantile(quantile, dim=1).view(3, 1, 1) if int(seen.sum()) >= _FEWEST else None
+        return colour[:, seen].T if int(seen.sum()) >= _FEWEST else None
 
-    # What is hidden, such as the ears, mostly gets less light than the middle of the face.
-    skin = seen_colour(_face_skin(regions, weight), 0.3)
-    look = (colour.new_tensor(_SKIN).view(3, 1, 1) if skin is None else skin).expand_as(colour)
     inside = (islands >= 0).to(weight)[None]
     certainty = _CERTAINTY * inside
+    look = colour.new_tensor(_SKIN).view(3, 1, 1).expand_as(colour)
+    # Not the forehead, where hair hangs.
+    skin = seen_colours(_face_skin(regions, weight) * (1 - regions.get("above", torch.zeros_like(weight))))
+    places = [] if skin is None else [(inside, _less_lit(_typical(skin)))]
+    for name in ("neck", "scalp"):
+        own = seen_colours(regions[name]) if name in regions else None
+        if own is not None:
+            places.append((regions[name] * inside, own.median(0).values))
+    for place, own in places:
+        look = look + place * (own.view(3, 1, 1) - look)
+        certainty = torch.maximum(certainty, _OWN_CERTAINTY * place)
     for name, region_colour in _REGION_COLOURS.items():
         if name in regions:
             look = look + regions[name] * (look.new_tensor(region_colour).view(3, 1, 1) - look)
-    for name in ("neck", "scalp"):
-        own = seen_colour(regions[name]) if name in regions else None
-        if own is not None:
-            look = look + regions[name] * (own - look)
-            certainty = torch.maximum(certainty, _REGION_CERTAINTY * regions[name] * inside)
+            certainty = certainty + regions[name] * (_CERTAINTY * inside - certainty)
     return look, certainty
 
 
@@ -96,6 +98,21 @@ def _face_skin(regions: Mapping[str, Tensor], like: Tensor) -> Tensor:
         if name in regions:
             skin = skin * (1 - regions[name])
     return skin
+
+
+def _typical(sample: Tensor) -> Tensor:
+    """The colours [M,3] of a sample [N,3] without highlights, nostrils, stray hair, and what is behind a head smaller
+    than its mesh."""
+    distance = _mahalanobis(sample, sample)
+    return sample[distance <= distance.quantile(0.8)]
+
+
+def _less_lit(sample: Tensor) -> Tensor:
+    """The mean colour [3] of the darker half of a sample [N,3] without its darkest: what is hidden, such as the ears,
+    mostly gets less light than the middle of the face."""
+    brightness = sample.sum(1)
+    low, high = brightness.quantile(brightness.new_tensor([0.2, 0.5]))
+    return sample[(brightness >= low) & (brightness <= high)].mean(0)
 
 
 def _mahalanobis(points: Tensor, sample: Tensor) -> Tensor:

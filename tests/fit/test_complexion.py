@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from garfast.fit.complexion import plausible
+from garfast.fit.complexion import expected, plausible
 
 SIZE = 32
 
@@ -37,3 +37,28 @@ def test_hair_above_the_brows_stays() -> None:
     regions, colour, rim = patches("rim")
     regions["above"] = rim
     assert (plausible(regions, colour, torch.ones(1, SIZE, SIZE), rim) == 1).all()
+
+
+def test_hidden_skin_is_expected_to_look_like_the_cheeks_not_like_the_fringe() -> None:
+    regions, colour, _ = patches("behind")
+    skin = colour[:, 8:-8].mean((1, 2))
+    regions["above"] = torch.zeros(1, SIZE, SIZE)
+    regions["above"][:, :8] = 1
+    colour[:, :8] = torch.tensor([0.25, 0.2, 0.1]).view(3, 1, 1)
+    weight = 1 - regions["behind"]
+    look, certainty = expected(regions, torch.zeros(SIZE, SIZE, dtype=torch.int64), colour, weight)
+    hidden = look[:, -1, 0]
+    assert (hidden < skin).all()
+    assert (hidden > 0.85 * skin).all()
+    assert (look == hidden.view(3, 1, 1)).all()
+    assert (certainty > 0).all()
+    assert (certainty < 1e-2).all()
+
+
+def test_hidden_skin_of_a_photograph_without_skin_is_still_skin() -> None:
+    regions, colour, _ = patches("neck")
+    none = torch.zeros(1, SIZE, SIZE)
+    look, certainty = expected(regions, torch.zeros(SIZE, SIZE, dtype=torch.int64), colour, none)
+    red, green, blue = look[:, 0, 0].tolist()
+    assert red > green > blue > 0.3
+    assert (certainty > 0).all()
