@@ -1,6 +1,6 @@
 """modulated_conv2d with its whole epilogue beside the reference: a grouped convolution and element-wise operations.
 
-extra_info: speed_up over the eager reference, gflops of the convolution, peak_bytes on a GPU.
+extra_info: speed_up over the reference, gflops of the convolution, peak_bytes on a GPU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GRADIENTS = {
 }
 
 
-def step(layer: layers.Layer, batch: int, mode: str, impl: str, compiled: bool = False) -> Callable[[], Any]:
+def step(layer: layers.Layer, batch: int, mode: str, impl: str, way: str = "eager") -> Callable[[], Any]:
     """One forward pass, or one with its backward."""
     arguments = layers.styled_arguments(layer, batch, GRADIENTS[mode])
     wanted = [arguments[name] for name in GRADIENTS[mode]]
@@ -32,7 +32,7 @@ def step(layer: layers.Layer, batch: int, mode: str, impl: str, compiled: bool =
         first = (rest.pop("x"), rest.pop("weight"), rest.pop("style"))
         return modulated_conv2d(*first, **rest, up=layer.up, impl=impl)
 
-    run = torch.compile(forward, fullgraph=True) if compiled else forward
+    run = layers.in_way(forward, way)
     if not wanted:
         return torch.no_grad()(run)
     weights = torch.randn(batch, layer.out_channels, layer.resolution, layer.resolution).to(layers.DEVICE, layers.DTYPE)
@@ -42,8 +42,9 @@ def step(layer: layers.Layer, batch: int, mode: str, impl: str, compiled: bool =
 @pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name.replace(" ", "-"))
 @pytest.mark.parametrize("batch", layers.BATCHES)
 @pytest.mark.parametrize("mode", list(GRADIENTS))
-def test_modulated_conv2d(benchmark: Any, layer: layers.Layer, batch: int, mode: str) -> None:
-    mine, reference = step(layer, batch, mode, "auto"), step(layer, batch, mode, "reference")
+@pytest.mark.parametrize("way", layers.WAYS)
+def test_modulated_conv2d(benchmark: Any, layer: layers.Layer, batch: int, mode: str, way: str) -> None:
+    mine, reference = step(layer, batch, mode, "auto"), step(layer, batch, mode, "reference", way)
     rounds = max(3, min(30, int(2e10 / layer.flops(batch))))
     layers.side_by_side(benchmark, mine, reference, rounds)
     times = 1 if mode == "forward" else 2 if mode == "fit" else 3
@@ -51,14 +52,3 @@ def test_modulated_conv2d(benchmark: Any, layer: layers.Layer, batch: int, mode:
     benchmark.extra_info["gflops"] = times * layer.flops(batch) / median * 1e-9
     benchmark.extra_info["peak_bytes"] = layers.peak_memory(mine)
     benchmark.extra_info["reference_peak_bytes"] = layers.peak_memory(reference)
-
-
-@pytest.mark.skipif(not layers.COMPILE, reason="GARFAST_BENCH_COMPILE=1 adds torch.compile, which takes long to start")
-@pytest.mark.parametrize("layer", layers.CHOSEN, ids=lambda layer: layer.name.replace(" ", "-"))
-@pytest.mark.parametrize("batch", layers.BATCHES)
-@pytest.mark.parametrize("mode", list(GRADIENTS))
-def test_modulated_conv2d_beside_compiled(benchmark: Any, layer: layers.Layer, batch: int, mode: str) -> None:
-    rounds = max(3, min(30, int(2e10 / layer.flops(batch))))
-    layers.side_by_side(
-        benchmark, step(layer, batch, mode, "auto"), step(layer, batch, mode, "reference", compiled=True), rounds
-    )

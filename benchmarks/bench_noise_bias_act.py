@@ -1,6 +1,6 @@
 """noise_bias_act with every term beside the reference, and beside a copy of the same tensor.
 
-extra_info: speed_up over the eager reference; copy_fraction: the time of x.clone() over ours, 1 being as fast as
+extra_info: speed_up over the reference; copy_fraction: the time of x.clone() over ours, 1 being as fast as
 reading and writing allows. Both allocate their result, which on a CPU costs as much as the copying itself.
 """
 
@@ -28,23 +28,25 @@ def arguments(channels: int, size: int, batch: int, last: bool, gradients: bool)
     return {name: value.requires_grad_(gradients) for name, value in a.items()}
 
 
-def step(a: dict[str, torch.Tensor], impl: str, gradients: bool) -> Callable[[], Any]:
+def step(a: dict[str, torch.Tensor], impl: str, gradients: bool, way: str = "eager") -> Callable[[], Any]:
     terms = {name: a[name] for name in TERMS}
+    run = layers.in_way(lambda: noise_bias_act(a["x"], **terms, impl=impl), way)
     if not gradients:
-        return torch.no_grad()(lambda: noise_bias_act(a["x"], **terms, impl=impl))
+        return torch.no_grad()(run)
     weights = torch.randn_like(a["x"])
-    return lambda: torch.autograd.grad(noise_bias_act(a["x"], **terms, impl=impl), list(a.values()), weights)
+    return lambda: torch.autograd.grad(run(), list(a.values()), weights)
 
 
 @pytest.mark.parametrize(("channels", "size"), SIZES[:3] if layers.FEW else SIZES)
 @pytest.mark.parametrize("batch", layers.BATCHES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("mode", ["forward", "forward+backward"])
-def test_noise_bias_act(benchmark: Any, channels: int, size: int, batch: int, layout: str, mode: str) -> None:
+@pytest.mark.parametrize("way", layers.WAYS)
+def test_noise_bias_act(benchmark: Any, channels: int, size: int, batch: int, layout: str, mode: str, way: str) -> None:
     gradients = mode != "forward"
     a = arguments(channels, size, batch, layout == "channels_last", gradients)
     rounds = max(5, min(50, int(3e8 / a["x"].numel())))
-    layers.side_by_side(benchmark, step(a, "auto", gradients), step(a, "reference", gradients), rounds)
+    layers.side_by_side(benchmark, step(a, "auto", gradients), step(a, "reference", gradients, way), rounds)
     if not gradients:
         x = a["x"]
         copy = statistics.median(layers.seconds(x.clone) for _ in range(rounds))

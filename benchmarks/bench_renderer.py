@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.layers import COMPILE, DEVICE, DTYPE, peak_memory, side_by_side
+from benchmarks.layers import DEVICE, DTYPE, WAYS, peak_memory, side_by_side
 from garfast.landmarks.embedded import load_networks
 from garfast.morphable import load_model
 from garfast.networks.generator import Generator
@@ -28,7 +28,6 @@ from garfast.train.gar.presets import GarTraining, LossWeights, preset_settings
 from garfast.train.gar.task import GarTask, Teachers
 
 PRESET = os.environ.get("GARFAST_BENCH_PRESET", "tiny-64" if DEVICE == "cpu" else "ffhq-256")
-WAYS = ("eager", "compiled") if COMPILE else ("eager",)
 ROUNDS = 5 if DEVICE == "cpu" else 30
 
 

@@ -4,7 +4,7 @@ Environment:
     GARFAST_BENCH_DEVICE   cpu or cuda; cuda where there is one
     GARFAST_BENCH_DTYPE    float32, float16 or bfloat16
     GARFAST_BENCH_LAYERS   all, or few: those up to 64x64; few on the CPU
-    GARFAST_BENCH_COMPILE  1: the reference under torch.compile as well
+    GARFAST_BENCH_COMPILE  1: the reference under torch.compile as well, which takes long to start
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from garfast.bench.layers import GENERATOR_256, Layer
+from garfast.bench.timing import compiled
 
 DEVICE = os.environ.get("GARFAST_BENCH_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = getattr(torch, os.environ.get("GARFAST_BENCH_DTYPE", "float32"))
 FEW = os.environ.get("GARFAST_BENCH_LAYERS", "few" if DEVICE == "cpu" else "all") == "few"
 COMPILE = os.environ.get("GARFAST_BENCH_COMPILE", "0") == "1"
+WAYS = ("eager", "compiled") if COMPILE else ("eager",)
+"""How the reference runs."""
 BATCHES = (1, 4, 8)
 CHOSEN = tuple(layer for layer in GENERATOR_256 if layer.resolution <= 64 or not FEW)
 
@@ -49,6 +52,11 @@ def styled_arguments(layer: Layer, batch: int, requires_grad: Sequence[str] = ()
     for name in requires_grad:
         arguments[name].requires_grad_()
     return arguments
+
+
+def in_way(function: Callable[[], Any], way: str) -> Callable[[], Any]:
+    """``function`` as it is, or what torch.compile makes of it."""
+    return compiled(function, fullgraph=True) if way == "compiled" else function
 
 
 def seconds(function: Callable[[], Any]) -> float:

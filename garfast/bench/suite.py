@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from garfast.bench import cases as cases_
-from garfast.bench import report
+from garfast.bench import report, timing
 from garfast.bench.cases import Case
 from garfast.bench.layers import GENERATOR_256
 from garfast.bench.timing import Ceiling, Function, measure, measure_ceiling
@@ -74,6 +74,6 @@ def run(
         if case.make_clone:
             candidates["clone"] = case.make_clone()
         if compiled:
-            candidates["compiled"] = torch.compile(case.make("reference"))
+            candidates["compiled"] = timing.compiled(case.make("reference"))
         rows.append(report.row(case, measure(candidates, device, seconds=seconds)))
     return Result(rows, ceiling)

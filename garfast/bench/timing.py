@@ -23,6 +23,17 @@ class Timing:
     peak_bytes: int | None = None  # allocated above what was there before; CUDA only
 
 
+def compiled(function: Function, *, fullgraph: bool = False) -> Function:
+    """What torch.compile makes of a function, with nothing left of earlier compilations.
+
+    Functions that one piece of code makes share their compilations, and after eight of them the next would run as it
+    is, unnoticed.
+    """
+    torch.compiler.reset()
+    result: Function = torch.compile(function, fullgraph=fullgraph)
+    return result
+
+
 def measure(
     candidates: Mapping[str, Function],
     device: torch.device | str = "cpu",

@@ -92,3 +92,21 @@ def test_command_refuses_a_device_that_is_not_there():
     result = CliRunner().invoke(main, ["bench", "--device", "cuda"])
     assert result.exit_code == 1
     assert "no CUDA device" in result.output
+
+
+def test_every_compilation_counts(monkeypatch):
+    compilations = []
+
+    def backend(module, inputs):
+        compilations.append(module)
+        return module.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
+
+    def adder(x):
+        return lambda: x + 1
+
+    for size in range(2, 14):
+        timing.compiled(adder(torch.ones(size)), fullgraph=True)()
+    assert len(compilations) == 12
