@@ -1,6 +1,8 @@
 // One output row of an up-/down-sampling filter, for upfirdn2d and for what fuses it.
 #pragma once
 
+#include <algorithm>
+
 #include "garfast/upfirdn2d.h"
 #include "rows.h"
 
@@ -9,6 +11,55 @@ namespace GARFAST_ISA {
 
 // Lanes of `inner` that are worked on at once when inner > 1: a few vectors, and rows that stay in the L2 cache.
 constexpr int64_t kFirLanes = 64;
+// Rows that are weighed in one pass.
+constexpr int kFirRows = 4;
+
+// to = the sum of ``count`` rows [n], each times its weight, beside what `to` held where ``add``: four rows in a pass,
+// so that it is read and written as seldom.
+template <int kRows, bool kAdd, typename A>
+inline void weigh(const A* const* rows, const A* weights, int64_t n, A* __restrict to) {
+  const A* from[kRows];
+  A weight[kRows];
+  for (int k = 0; k < kRows; ++k) {
+    from[k] = rows[k];
+    weight[k] = weights[k];
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    A sum = kAdd ? to[i] + weight[0] * from[0][i] : weight[0] * from[0][i];
+    for (int k = 1; k < kRows; ++k) sum += weight[k] * from[k][i];
+    to[i] = sum;
+  }
+}
+template <bool kAdd, typename A>
+inline void weigh(int count, const A* const* rows, const A* weights, int64_t n, A* to) {
+  switch (count) {
+    case 1:
+      return weigh<1, kAdd>(rows, weights, n, to);
+    case 2:
+      return weigh<2, kAdd>(rows, weights, n, to);
+    case 3:
+      return weigh<3, kAdd>(rows, weights, n, to);
+    default:
+      return weigh<4, kAdd>(rows, weights, n, to);
+  }
+}
+// ``row(k)`` is the k-th row and ``weight(k)`` its weight.
+template <typename A, typename Row, typename Weight>
+inline void weighted_sum(int count, Row row, Weight weight, int64_t n, bool add, A* to) {
+  for (int first = 0; first < count; first += kFirRows) {
+    const int some = count - first < kFirRows ? count - first : kFirRows;
+    const A* rows[kFirRows];
+    A weights[kFirRows];
+    for (int k = 0; k < some; ++k) {
+      rows[k] = row(first + k);
+      weights[k] = weight(first + k);
+    }
+    if (add || first)
+      weigh<true>(some, rows, weights, n, to);
+    else
+      weigh<false>(some, rows, weights, n, to);
+  }
+}
 
 // A thread's filter: its taps once, and the rows in between.
 template <typename S>
@@ -26,9 +77,14 @@ class FirRows {
                                    : kFirLanes),
         taps_(int64_t(fir.separable ? 1 : fir.height) * fir.width),
         column_taps_(fir.height),
-        wide_((width > 0 ? width : 1) * lanes_),
+        wide_(kFirRows * (width > 0 ? width : 1) * lanes_),
         row_((width > 0 ? width : 1) * lanes_),
-        stuffed_(inner == 1 ? (out_width > 0 ? out_width - 1 : 0) * fir.down + fir.width : 1) {
+        phase_(out_width + (fir.width - 1) / fir.down),
+        stuffed_(inner == 1 ? fir.down * phase_ : 1),
+        columns_(inner == 1 ? 1 : out_width) {
+    if (inner != 1)
+      for (int64_t o = 0; o < out_width; ++o)
+        columns_[o] = tap_range(o, fir.width, fir.up, fir.down, fir.pad_left, width);
     for (int i = 0; i < fir.height; ++i)
       for (int j = 0; j < fir.width; ++j)
         if (!fir.separable) taps_[int64_t(i) * fir.width + j] = fir_tap(fir, i, j) * fir.gain;
@@ -45,71 +101,81 @@ class FirRows {
   // out[out_width, n] from lanes [lane, lane + n) of x [height, width, inner].
   void row(const S* x, int64_t height, int64_t out_row, int64_t lane, int64_t n, A* out) {
     const TapRange r = tap_range(out_row, fir_.height, fir_.up, fir_.down, fir_.pad_top, height);
-    for (int64_t i = 0; i < out_width_ * n; ++i) out[i] = A(0);
-    if (r.count == 0) return;
-    if (fir_.separable) {
-      for (int k = 0; k < r.count; ++k) {
-        const A* from = read(x + (r.index + k) * width_ * inner_ + lane, n);
-        const A weight = column_taps_[r.tap + k * fir_.up];
-        A* to = row_.data();
-        if (k == 0)
-          for (int64_t i = 0; i < width_ * n; ++i) to[i] = weight * from[i];
-        else
-          for (int64_t i = 0; i < width_ * n; ++i) to[i] += weight * from[i];
-      }
-      along(row_.data(), taps_.data(), n, out);
-    } else {
-      for (int k = 0; k < r.count; ++k)
-        along(read(x + (r.index + k) * width_ * inner_ + lane, n),
-              taps_.data() + int64_t(r.tap + k * fir_.up) * fir_.width, n, out);
+    if (r.count == 0) {
+      std::fill_n(out, out_width_ * n, A(0));
+      return;
     }
+    const auto source = [&](int k) { return read(x + (r.index + k) * width_ * inner_ + lane, n, k % kFirRows); };
+    if (fir_.separable) {
+      const auto weight = [&](int k) { return column_taps_[r.tap + k * fir_.up]; };
+      weighted_sum(r.count, source, weight, width_ * n, false, row_.data());
+      return along(row_.data(), taps_.data(), n, false, out);
+    }
+    for (int k = 0; k < r.count; ++k)
+      along(source(k), taps_.data() + int64_t(r.tap + k * fir_.up) * fir_.width, n, k > 0, out);
   }
 
  private:
-  // [width, n] as one dense row.
-  const A* read(const S* from, int64_t n) {
-    if (n == inner_) return read_row(from, wide_.data(), width_ * n);
-    for (int64_t i = 0; i < width_; ++i) widen_row(from + i * inner_, wide_.data() + i * n, n);
-    return wide_.data();
+  // [width, n] as one dense row; place: which of kFirRows such rows it may overwrite.
+  const A* read(const S* from, int64_t n, int place) {
+    A* wide = wide_.data() + place * width_ * lanes_;
+    if (n == inner_) return read_row(from, wide, width_ * n);
+    for (int64_t i = 0; i < width_; ++i) widen_row(from + i * inner_, wide + i * n, n);
+    return wide;
   }
 
-  // out += the filter along the row.
-  void along(const A* row, const A* taps, int64_t n, A* out) {
-    if (inner_ == 1) return along_scalar(row, taps, out);
+  // out, or what is added to it: the filter along the row.
+  void along(const A* row, const A* taps, int64_t n, bool add, A* out) {
+    if (inner_ == 1) return along_scalar(row, taps, add, out);
     for (int64_t o = 0; o < out_width_; ++o) {
-      const TapRange r = tap_range(o, fir_.width, fir_.up, fir_.down, fir_.pad_left, width_);
-      A* __restrict to = out + o * n;
-      for (int k = 0; k < r.count; ++k) {
-        const A weight = taps[r.tap + k * fir_.up];
-        const A* __restrict from = row + (r.index + k) * n;
-        for (int64_t i = 0; i < n; ++i) to[i] += weight * from[i];
-      }
+      const TapRange r = columns_[o];
+      A* to = out + o * n;
+      if (r.count == 0 && !add) std::fill_n(to, n, A(0));
+      const auto source = [&](int k) { return row + (r.index + k) * n; };
+      weighted_sum(r.count, source, [&](int k) { return taps[r.tap + k * fir_.up]; }, n, add, to);
     }
   }
 
-  // With one lane the vectors run along the row, over the row with its zeros and its padding.
-  void along_scalar(const A* row, const A* taps, A* __restrict out) {
+  // With one lane the vectors run along the row.
+  void along_scalar(const A* row, const A* taps, bool add, A* out) {
+    stuff(row);
+    const auto source = [&](int j) { return stuffed_.data() + j % fir_.down * phase_ + j / fir_.down; };
+    weighted_sum(fir_.width, source, [&](int j) { return taps[j]; }, out_width_, add, out);
+  }
+
+  // The row with its zeros and its padding. Where outputs are `down` apart, those places come first that are multiples
+  // of it, then those one further, ..., so that what a tap meets lies side by side.
+  void stuff(const A* row) {
     A* __restrict z = stuffed_.data();
-    const int64_t length = (out_width_ - 1) * fir_.down + fir_.width;
-    for (int64_t i = 0; i < length; ++i) z[i] = A(0);
-    const int64_t first = fir_.pad_left < 0 ? (-fir_.pad_left + fir_.up - 1) / fir_.up : 0;
-    for (int64_t i = first; i < width_; ++i) {
-      const int64_t at = i * fir_.up + fir_.pad_left;
-      if (at >= length) break;
-      z[at] = row[i];
-    }
-    for (int j = 0; j < fir_.width; ++j) {
-      const A weight = taps[j];
-      if (fir_.down == 1)
-        for (int64_t o = 0; o < out_width_; ++o) out[o] += weight * z[o + j];
-      else
-        for (int64_t o = 0; o < out_width_; ++o) out[o] += weight * z[o * fir_.down + j];
+    const int64_t up = fir_.up, down = fir_.down, pad = fir_.pad_left, length = (out_width_ - 1) * down + fir_.width;
+    std::fill_n(z, down * phase_, A(0));
+    const int64_t first = pad < 0 ? (-pad + up - 1) / up : 0;
+    const int64_t room = length > pad ? (length - pad + up - 1) / up : 0, end = room < width_ ? room : width_;
+    if (up == 1) {
+      for (int64_t k = first; k < first + down && k < end; ++k) {
+        A* __restrict to = z + (k + pad) % down * phase_ + (k + pad) / down;
+        const int64_t count = (end - k + down - 1) / down;
+        // A distance that the compiler knows makes vectors.
+        if (down == 1)
+          std::copy_n(row + k, count, to);
+        else if (down == 2)
+          for (int64_t i = 0; i < count; ++i) to[i] = row[k + 2 * i];
+        else
+          for (int64_t i = 0; i < count; ++i) to[i] = row[k + down * i];
+      }
+    } else if (down == 1) {
+      for (int64_t i = first; i < end; ++i) z[i * up + pad] = row[i];
+    } else {
+      for (int64_t i = first; i < end; ++i) z[(i * up + pad) % down * phase_ + (i * up + pad) / down] = row[i];
     }
   }
 
   const Fir<A> fir_;
   const int64_t width_, inner_, out_width_, lanes_;
-  Scratch<A> taps_, column_taps_, wide_, row_, stuffed_;
+  Scratch<A> taps_, column_taps_, wide_, row_;
+  const int64_t phase_;  // length of what stuff() lays side by side
+  Scratch<A> stuffed_;
+  Scratch<TapRange> columns_;  // the taps of each output column
 };
 
 }  // namespace GARFAST_ISA

@@ -39,17 +39,17 @@ void run(const BlurEpilogueParams<S>& p) {
     const int64_t longest = p.shape.channels_last ? fir.lanes() : b.out_width;
     Scratch<A> f(b.out_width * fir.lanes()), scratch(longest);
     LaneTerms<A> lane(longest);
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t line = task % b.out_height, block = task / b.out_height % blocks,
-                    outer = task / (b.out_height * blocks);
-      const int64_t first = block * kFirLanes, n = b.inner - first < kFirLanes ? b.inner - first : kFirLanes;
-      fir.row(b.x + outer * b.height * b.width * b.inner, b.height, line, first, n, f.data());
-      if (p.shape.channels_last)
-        finish_pixels(p, lane, outer, line, first, n, f.data(), scratch.data());
-      else
-        finish_line(p.shape, p.terms, lane, outer, line, b.out_width, f.data(), scratch.data(), p.y, b.y);
-    }
+#pragma omp for schedule(static) collapse(3)
+    for (int64_t outer = 0; outer < b.outer; ++outer)
+      for (int64_t block = 0; block < blocks; ++block)
+        for (int64_t line = 0; line < b.out_height; ++line) {
+          const int64_t first = block * kFirLanes, n = b.inner - first < kFirLanes ? b.inner - first : kFirLanes;
+          fir.row(b.x + outer * b.height * b.width * b.inner, b.height, line, first, n, f.data());
+          if (p.shape.channels_last)
+            finish_pixels(p, lane, outer, line, first, n, f.data(), scratch.data());
+          else
+            finish_line(p.shape, p.terms, lane, outer, line, b.out_width, f.data(), scratch.data(), p.y, b.y);
+        }
   }
 }
 

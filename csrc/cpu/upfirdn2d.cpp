@@ -17,22 +17,22 @@ void run(const Upfirdn2dParams<S>& p) {
   {
     FirRows<S> fir(p.fir, p.width, p.inner, p.out_width);
     Scratch<A> out(p.out_width * fir.lanes());
-#pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      const int64_t row = task % p.out_height, block = task / p.out_height % blocks,
-                    outer = task / (p.out_height * blocks);
-      const int64_t lane = block * kFirLanes, n = p.inner - lane < kFirLanes ? p.inner - lane : kFirLanes;
-      const S* x = p.x + outer * p.height * p.width * p.inner;
-      S* y = p.y + (outer * p.out_height + row) * p.out_width * p.inner + lane;
-      if (n == p.inner) {
-        A* to = write_row(y, out.data());
-        fir.row(x, p.height, row, lane, n, to);
-        finish_row(to, y, p.out_width * n);
-      } else {
-        fir.row(x, p.height, row, lane, n, out.data());
-        for (int64_t i = 0; i < p.out_width; ++i) narrow_row(out.data() + i * n, y + i * p.inner, n);
-      }
-    }
+#pragma omp for schedule(static) collapse(3)
+    for (int64_t outer = 0; outer < p.outer; ++outer)
+      for (int64_t block = 0; block < blocks; ++block)
+        for (int64_t row = 0; row < p.out_height; ++row) {
+          const int64_t lane = block * kFirLanes, n = p.inner - lane < kFirLanes ? p.inner - lane : kFirLanes;
+          const S* x = p.x + outer * p.height * p.width * p.inner;
+          S* y = p.y + (outer * p.out_height + row) * p.out_width * p.inner + lane;
+          if (n == p.inner) {
+            A* to = write_row(y, out.data());
+            fir.row(x, p.height, row, lane, n, to);
+            finish_row(to, y, p.out_width * n);
+          } else {
+            fir.row(x, p.height, row, lane, n, out.data());
+            for (int64_t i = 0; i < p.out_width; ++i) narrow_row(out.data() + i * n, y + i * p.inner, n);
+          }
+        }
   }
 }
 
