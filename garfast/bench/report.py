@@ -133,7 +133,8 @@ def table(rows: Sequence[Row], ceiling: Ceiling) -> str:
 
 
 def save(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, Any]) -> list[Path]:
-    """Write results.json, results.csv and, where matplotlib is installed, speedup.png and roofline.png.
+    """Write results.json, results.csv and, where matplotlib is installed, speedup.png; with convolutions among the rows
+    also roofline.png.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -167,7 +168,10 @@ def save(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, A
         import matplotlib  # noqa: F401
     except ImportError:
         return written
-    for name, draw in (("speedup.png", _draw_speedup), ("roofline.png", _draw_roofline)):
+    plots = {"speedup.png": _draw_speedup}
+    if any(r.flops and r.direction == "forward" for r in rows):
+        plots["roofline.png"] = _draw_roofline
+    for name, draw in plots.items():
         with atomic_path(folder / name) as path:
             draw(path, rows, ceiling, facts)
         written.append(folder / name)

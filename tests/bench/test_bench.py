@@ -66,6 +66,18 @@ def test_results_survive_a_round_trip(tmp_path):
         report.load(tmp_path / "results.json")
 
 
+def test_a_roofline_is_drawn_of_what_computes(tmp_path):
+    pytest.importorskip("matplotlib")
+    once = {name: timing.Timing(1.0, 1.0, 1.0, 5) for name in ("reference", "kernel")}
+    rows = [report.Row("modulated_conv2d", "4x4", 1, "float32", "forward", flops, 100.0, once) for flops in (0.0, 1e9)]
+    facts, ceiling = report.machine("cpu"), timing.Ceiling(1000.0, {"float32": 1e9})
+    for row, drawn in zip(rows, (False, True), strict=True):
+        folder = tmp_path / str(drawn)
+        folder.mkdir()
+        written = report.save(folder, [row], ceiling, facts)
+        assert (folder / "roofline.png" in written) == drawn
+
+
 def test_table_shows_both_definitions_of_the_ceiling_and_the_compiled_reference():
     once = {"reference": 4.0, "kernel": 1.0, "clone": 0.8, "compiled": 3.0}
     timings = {name: timing.Timing(value, value, value, 5) for name, value in once.items()}
