@@ -27,12 +27,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _share(temporary)
         os.replace(temporary, target)
     except OSError as error:
         raise OutputError(_sentence(target, error)) from error
     finally:
         with suppress(NotADirectoryError):  # the folder's name is that of a file
             temporary.unlink(missing_ok=True)
+
+
+def _share(path: Path) -> None:
+    """Give a file the permissions that new files get; some writers (safetensors) make theirs for the owner alone."""
+    mask = os.umask(0)  # reading it means setting it
+    os.umask(mask)
+    usual, own = 0o666 & ~mask, path.stat().st_mode
+    if own & usual != usual:
+        path.chmod(own | usual)
 
 
 @contextmanager
