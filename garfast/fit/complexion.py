@@ -76,13 +76,14 @@ def expected(regions: Mapping[str, Tensor], islands: Tensor, colour: Tensor, wei
     look = colour.new_tensor(_SKIN).view(3, 1, 1).expand_as(colour)
     # Not the forehead, where hair hangs.
     skin = seen_colours(_face_skin(regions, weight) * (1 - regions.get("above", torch.zeros_like(weight))))
-    places = [] if skin is None else [(inside, _less_lit(_typical(skin)))]
-    for name in ("neck", "scalp"):
+    # What a photograph shows of the neck is its shaded part, under the chin: half of its colour is that of the face.
+    places = [] if skin is None else [(inside, _less_lit(_typical(skin)), 1.0)]
+    for name, share in (("neck", 0.5), ("scalp", 1.0)):
         own = seen_colours(regions[name]) if name in regions else None
         if own is not None:
-            places.append((regions[name] * inside, own.median(0).values))
-    for place, own in places:
-        look = look + place * (own.view(3, 1, 1) - look)
+            places.append((regions[name] * inside, own.median(0).values, share))
+    for place, own, share in places:
+        look = look + share * place * (own.view(3, 1, 1) - look)
         certainty = torch.maximum(certainty, _OWN_CERTAINTY * place)
     for name, region_colour in _REGION_COLOURS.items():
         if name in regions:
