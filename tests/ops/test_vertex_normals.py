@@ -165,11 +165,12 @@ def test_opcheck():
     torch.library.opcheck(torch.ops.garfast.vertex_normals_backward.default, saved)
 
 
-def test_compiles_without_a_graph_break():
+@pytest.mark.parametrize("impl", ["cpu", "reference"])
+def test_compiles_without_a_graph_break(impl):
     vertices, triangles = grid_mesh(4, 3)
 
     def loss(v):
-        return (vertex_normals(v * 2, triangles, impl="cpu") ** 3).sum()
+        return (vertex_normals(v * 2, triangles, impl=impl) ** 3).sum()
 
     eager, compiled = vertices.clone().requires_grad_(), vertices.clone().requires_grad_()
     loss(eager).backward()
