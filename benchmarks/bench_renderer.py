@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.layers import DEVICE, DTYPE, WAYS, peak_memory, side_by_side
+from benchmarks.layers import DEVICE, DTYPE, WAYS, in_way, peak_memory, side_by_side
 from garfast.landmarks.embedded import load_networks
 from garfast.morphable import load_model
 from garfast.networks.generator import Generator
@@ -53,10 +53,6 @@ def _settings(way: str) -> GarTraining:
     return replace(settings, weights=weights, batch=batch, accumulate=1, paired=0, warmup=0, mixing=0.0)
 
 
-def _compiled(module: nn.Module, way: str) -> nn.Module:
-    return torch.compile(module) if way == "compiled" else module
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("batch", [1, 4])
 def test_forward(benchmark, batch: int, way: str) -> None:
@@ -70,7 +66,7 @@ def test_forward(benchmark, batch: int, way: str) -> None:
     def make(impl: str) -> Callable[[], Tensor]:
         generator = Generator(config, impl=impl).to(DEVICE).eval().requires_grad_(False)
         generator.load_state_dict(weights)
-        called = _compiled(generator, way)
+        called = in_way(generator, way, fullgraph=False)
 
         @torch.no_grad()
         def run() -> Tensor:

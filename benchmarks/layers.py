@@ -54,9 +54,9 @@ def styled_arguments(layer: Layer, batch: int, requires_grad: Sequence[str] = ()
     return arguments
 
 
-def in_way(function: Callable[[], Any], way: str) -> Callable[[], Any]:
+def in_way(function: Callable[..., Any], way: str, *, fullgraph: bool = True) -> Callable[..., Any]:
     """``function`` as it is, or what torch.compile makes of it."""
-    return compiled(function, fullgraph=True) if way == "compiled" else function
+    return compiled(function, fullgraph=fullgraph) if way == "compiled" else function
 
 
 def seconds(function: Callable[[], Any]) -> float:

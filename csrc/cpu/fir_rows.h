@@ -40,7 +40,8 @@ inline void weigh(int count, const A* const* rows, const A* weights, int64_t n, 
     case 3:
       return weigh<3, kAdd>(rows, weights, n, to);
     default:
-      return weigh<4, kAdd>(rows, weights, n, to);
+      static_assert(kFirRows == 4);
+      return weigh<kFirRows, kAdd>(rows, weights, n, to);
   }
 }
 // ``row(k)`` is the k-th row and ``weight(k)`` its weight.

@@ -6,10 +6,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 Function = Callable[[], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,14 @@ class Timing:
     peak_bytes: int | None = None  # allocated above what was there before; CUDA only
 
 
-def compiled(function: Function, *, fullgraph: bool = False) -> Function:
+def compiled(function: Callable[..., T], *, fullgraph: bool = False) -> Callable[..., T]:
     """What torch.compile makes of a function, with nothing left of earlier compilations.
 
     Functions that one piece of code makes share their compilations, and after eight of them the next would run as it
     is, unnoticed.
     """
     torch.compiler.reset()
-    result: Function = torch.compile(function, fullgraph=fullgraph)
+    result: Callable[..., T] = torch.compile(function, fullgraph=fullgraph)
     return result
 
 
