@@ -37,12 +37,24 @@ struct List {
   List(const List&) = delete;
   ~List() { std::free(data); }
   void push(int32_t value) {
-    if (size == capacity) {
-      capacity = capacity ? 2 * capacity : 256;
-      data = static_cast<int32_t*>(std::realloc(data, capacity * sizeof(int32_t)));
-      if (!data) throw std::bad_alloc();
-    }
+    reserve(1);
     data[size++] = value;
+  }
+  // Appends first + l for every bit l of `bits` below `count`, without a branch that depends on them.
+  void push_bits(unsigned bits, int count, int32_t first) {
+    reserve(count);
+    for (int l = 0; l < count; ++l) {
+      data[size] = first + l;
+      size += bits >> l & 1;
+    }
+  }
+
+ private:
+  void reserve(size_t more) {
+    if (size + more <= capacity) return;
+    capacity = capacity ? 2 * capacity : 256;
+    data = static_cast<int32_t*>(std::realloc(data, capacity * sizeof(int32_t)));
+    if (!data) throw std::bad_alloc();
   }
 };
 
@@ -130,6 +142,12 @@ void list_triangles(const RasterizeParams<T>& p, int64_t b, int64_t begin, int64
       List* level_lists = lists + bands.first[level];
       const int shift = bands.shift[level];
       const auto top_band = top >> shift, bottom_band = bottom >> shift;
+      // Triangles that follow one another are neighbours as a rule.
+      const auto band = top_band[__builtin_ctz(bits)];
+      if ((mask_bits((top_band == band) & (bottom_band == band)) & bits) == bits) {
+        level_lists[band].push_bits(bits, S::kLanes, int32_t(base));
+        continue;
+      }
       for (; bits; bits &= bits - 1) {
         const int l = __builtin_ctz(bits);
         for (auto band = top_band[l]; band <= bottom_band[l]; ++band) level_lists[band].push(int32_t(base + l));
@@ -353,9 +371,11 @@ void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, c
   const int32_t* ids = canvas.ids() + from;
   int32_t common = -1;
   for (int l = 0; l < kBlock; ++l) common &= ids[l];
-  std::copy(ids, ids + kBlock, to.ids + at);
+  for (int l = 0; l < kBlock; l += S::kLanes) store(load<typename S::Int32>(ids + l), to.ids + at + l);
   if (common == -1) {  // most blocks around a face
-    const auto clear = [&](T* plane) { std::fill(plane + at, plane + at + kBlock, T(0)); };
+    const auto clear = [&](T* plane) {
+      for (int l = 0; l < kBlock; l += S::kLanes) store(V{}, plane + at + l);
+    };
     clear(to.depth);
     clear(to.mask);
     for (int c = 0; c < 3; ++c) clear(to.barycentrics[c]), clear(to.normals[c]);
@@ -363,13 +383,15 @@ void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, c
   }
   const T *depth = canvas.depth() + from, *b0 = canvas.barycentrics(0) + from, *b1 = canvas.barycentrics(1) + from,
           *b2 = canvas.barycentrics(2) + from;
-  T sums[kBlock][4] = {};
+  T sums[kBlock][4];
   for (int l = 0; l < kBlock; ++l) {
-    if (ids[l] < 0) continue;
-    const int32_t* t = p.triangles + 3 * int64_t(ids[l]);
-    Quad n[3];
-    for (int k = 0; k < 3; ++k) std::memcpy(&n[k], screen[t[k]].normal, sizeof(Quad));
-    const Quad sum = n[0] * b0[l] + n[1] * b1[l] + n[2] * b2[l];
+    Quad sum{};
+    if (ids[l] >= 0) {
+      const int32_t* t = p.triangles + 3 * int64_t(ids[l]);
+      Quad n[3];
+      for (int k = 0; k < 3; ++k) std::memcpy(&n[k], screen[t[k]].normal, sizeof(Quad));
+      sum = n[0] * b0[l] + n[1] * b1[l] + n[2] * b2[l];
+    }
     std::memcpy(sums[l], &sum, sizeof(Quad));
   }
   for (int first = 0; first < kBlock; first += S::kLanes, at += S::kLanes) {
@@ -441,7 +463,9 @@ template <typename T>
 void forward(const RasterizeParams<T>& p) {
   const Bands bands(p.levels);
   const int64_t per_sample = int64_t(bands.all.size());
-  const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(p.num_threads, p.num_triangles / 1024));
+  // More than threads, since a part that faces away is done with sooner.
+  const int64_t wanted = p.num_threads == 1 ? 1 : 4 * int64_t(p.num_threads);
+  const int64_t chunks = std::max<int64_t>(1, std::min<int64_t>(wanted, p.num_triangles / 1024));
   const int64_t chunk = (p.num_triangles + chunks - 1) / chunks;
   std::vector<List> lists(p.batch * chunks * per_sample);
 #pragma omp parallel num_threads(p.num_threads)
