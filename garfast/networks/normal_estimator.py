@@ -22,12 +22,14 @@ class NormalEstimatorConfig:
     Attributes:
         widths: channels at 1/2, 1/4, ... of the input's resolution.
         depth: residual blocks at the coarsest scale.
+        fine_depth: residual blocks at each finer scale on the way up, beside the one that joins both ways.
         size: side of the pictures the weights were trained for, pixels; others are resized on the way in and their
             maps on the way out. 0 takes every picture as it is.
     """
 
     widths: tuple[int, ...] = (48, 64, 96, 128)
     depth: int = 3
+    fine_depth: int = 0
     size: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -36,7 +38,10 @@ class NormalEstimatorConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NormalEstimatorConfig:
         return cls(
-            widths=tuple(int(w) for w in data["widths"]), depth=int(data["depth"]), size=int(data.get("size", 0))
+            widths=tuple(int(w) for w in data["widths"]),
+            depth=int(data["depth"]),
+            fine_depth=int(data.get("fine_depth", 0)),
+            size=int(data.get("size", 0)),
         )
 
 
@@ -61,9 +66,10 @@ class NormalEstimator(nn.Module):
         self.stem = ConvBlock(12, widths[0])
         self.encoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
         self.downs = nn.ModuleList(ConvBlock(a, b, 3, 2) for a, b in itertools.pairwise(widths))
-        self.bottom = nn.Sequential(*(ResidualBlock(widths[-1]) for _ in range(config.depth)))
+        self.bottom = _residual_blocks(widths[-1], config.depth)
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(widths))
         self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
+        self.refiners = nn.ModuleList(_residual_blocks(w, config.fine_depth) for w in widths[:-1])
         self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
 
     def forward(self, image: Tensor) -> NormalEstimate:
@@ -94,8 +100,13 @@ class NormalEstimator(nn.Module):
         x = self.bottom(x)
         for k in reversed(range(len(skips))):
             x = self.decoders[k](skips[k] + functional.interpolate(self.ups[k](x), scale_factor=2, mode="nearest"))
+            x = self.refiners[k](x)
         out = functional.pixel_shuffle(self.head(x), 2).float()
         return NormalEstimate(functional.normalize(out[:, :3], dim=1, eps=1e-6), out[:, 3:])
+
+
+def _residual_blocks(channels: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
 def estimate_both_sides(estimator: Callable[[Tensor], NormalEstimate], image: Tensor) -> NormalEstimate:

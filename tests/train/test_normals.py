@@ -40,10 +40,22 @@ def test_loss_of_known_estimates():
     wrong = torch.zeros(1, 3, 2, 2)
     wrong[:, 0] = 1
     parts = normal_loss(NormalEstimate(wrong, torch.zeros(1, 1, 2, 2)), Views(true, true, mask), 0.5)
-    # Two components off by 1: 1 - beta / 2 each; even odds everywhere.
-    assert float(parts["normals"]) == pytest.approx(2 * 0.95)
+    # Unit vectors at a right angle, the distance rounded off at 0.02; even odds everywhere.
+    right = math.sqrt(2 + 0.02**2) - 0.02
+    assert float(parts["normals"]) == pytest.approx(right)
     assert float(parts["mask"]) == pytest.approx(math.log(2))
-    assert float(parts["loss"]) == pytest.approx(1.9 + 0.5 * math.log(2))
+    assert float(parts["loss"]) == pytest.approx(right + 0.5 * math.log(2))
+
+
+def test_loss_of_a_right_estimate_is_nothing_and_has_a_gradient():
+    true = torch.zeros(1, 3, 2, 2)
+    true[:, 2] = 1
+    mask = torch.ones(1, 1, 2, 2)
+    estimate = true.clone().requires_grad_()
+    parts = normal_loss(NormalEstimate(estimate, 50 * mask), Views(true, true, mask), 0.5)
+    parts["loss"].backward()
+    assert float(parts["loss"].detach()) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(estimate.grad, torch.zeros_like(true))
 
 
 def test_plain_views_are_the_portraits_mirrored_or_not(portraits):
@@ -121,7 +133,7 @@ def test_blocks_that_the_first_weights_lack_start_as_identities(portraits, tmp_p
     first = NormalTask(SMALL, portraits, NARROW)
     first.step(0)
     first.export(path, {})
-    deeper = NormalTask(SMALL, portraits, replace(NARROW, depth=3))
+    deeper = NormalTask(SMALL, portraits, replace(NARROW, depth=3, fine_depth=1))
     deeper.start_from(path, module.KIND)
     shallow = NormalTask(SMALL, portraits, NARROW)
     shallow.start_from(path, module.KIND)
@@ -132,7 +144,9 @@ def test_blocks_that_the_first_weights_lack_start_as_identities(portraits, tmp_p
     assert torch.equal(found.normals, expected.normals)
     assert torch.equal(found.mask_logits, expected.mask_logits)
     deeper.step(0)
-    assert all((block.norm.weight != 0).any() for block in deeper.network.bottom)
+    blocks = [*deeper.network.bottom, *(block for blocks in deeper.network.refiners for block in blocks)]
+    assert len(blocks) == 3 + 2
+    assert all((block.norm.weight != 0).any() for block in blocks)
     deeper.export(path, {})
     with pytest.raises(WeightsFileError, match="does not fit"):
         shallow.start_from(path, module.KIND)

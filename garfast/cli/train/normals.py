@@ -25,6 +25,11 @@ from garfast.cli.train import options
     help="Residual blocks at the bottom.  [default: 3, or as many as --start-from has]",
 )
 @click.option(
+    "--fine-depth",
+    type=click.IntRange(0),
+    help="Further residual blocks at each finer scale.  [default: 0, or as many as --start-from has]",
+)
+@click.option(
     "--plain",
     type=click.FloatRange(0, 1),
     default=0.5,
@@ -45,12 +50,13 @@ def command(
     float32: bool,
     widths: str,
     depth: int | None,
+    fine_depth: int | None,
     start_from: Path | None,
     **settings: Any,
 ) -> None:
     """Train the network that estimates the normal map of an aligned picture. Writes OUT/normals.safetensors.
 
-    With --start-from the network has the widths of those weights and at least their depth; blocks they lack start as
+    With --start-from the network has the widths of those weights and at least their depths; blocks they lack start as
     identities.
     """
     import torch
@@ -68,5 +74,7 @@ def command(
         config = NormalEstimatorConfig.from_dict(load_weights(start_from, kind=KIND)[0])
     if depth is not None:
         config = replace(config, depth=depth)
+    if fine_depth is not None:
+        config = replace(config, fine_depth=fine_depth)
     task = NormalTask(chosen, source, config)
     options.run(task, out, chosen.steps, minutes, asdict(chosen) | {"portraits": source.count}, KIND, start_from)
