@@ -81,8 +81,9 @@ def command(
     """Train the renderer. Writes OUT/renderer/, which `garfast fit --weights` reads, and OUT/samples/.
 
     --start-from CHECKPOINT takes the networks of another run, of the same size or of half the size (only where OUT
-    holds no run yet). --set changes any setting of the preset by its dotted name: --set weights.normal=0 trains
-    without normal consistency, --set generator.nim=concat is the paper's other ablation.
+    holds no run yet); --start-from FOLDER those of finished weights, to which a discriminator is learnt anew. --set
+    changes any setting of the preset by its dotted name: --set weights.normal=0 trains without normal consistency,
+    --set generator.nim=concat is the paper's other ablation.
 
     On several GPUs: `torchrun --nproc-per-node 4 -m garfast train gar ...`; a batch is that of one process.
     """

@@ -1,4 +1,4 @@
-"""Starts a training from another one's networks, of the same size or of half the size."""
+"""Starts a training from the networks of another one, of the same size or of half the size."""
 
 from __future__ import annotations
 
@@ -13,33 +13,32 @@ import torch
 from torch import Tensor, nn
 
 from garfast.errors import TrainingError
+from garfast.networks.renderer import load_renderer
 
 if TYPE_CHECKING:
     from garfast.train.gar.task import GarTask
 
 
-def start_from(task: GarTask, checkpoint: str | os.PathLike[str]) -> int:
-    """Put the networks of a finished or stopped run into a fresh task.
+def start_from(task: GarTask, origin: str | os.PathLike[str]) -> int:
+    """Put the networks of another run, or finished ones, into a fresh task.
 
     A run at half the size gives all blocks that both have; the new finest block of G, and of D and V beside it, keeps
-    its first weights. Optimisers start anew.
+    its first weights. Optimisers start anew, and so does D where finished weights are taken, which are G's and V's.
 
     Args:
         task: takes the networks; nothing of it may have been trained yet.
-        checkpoint: checkpoint.pt of the other run.
+        origin: checkpoint.pt of the other run, or a folder of weights that ``load_renderer`` reads.
 
     Returns:
         How many tensors were taken.
 
     Raises:
         TrainingError: the file is no such checkpoint, or nothing in it fits.
+        WeightsFileError: the folder holds no renderer, or a damaged one.
     """
-    path = Path(checkpoint)
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["task"]
-        generator, average = state["generator"], state["average"]
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path} is not the checkpoint of a renderer's training") from error
+    path = Path(origin)
+    state = _finished(path) if path.is_dir() else _checkpoint(path)
+    generator = state["generator"]
     blocks = 1 + max(int(name.split(".")[1]) for name in generator if name.startswith("blocks."))
     extra = len(task.settings.generator.resolutions) - blocks
     if extra not in (0, 1):
@@ -48,20 +47,38 @@ def start_from(task: GarTask, checkpoint: str | os.PathLike[str]) -> int:
             f"not {task.settings.generator.size}"
         )
     taken = _take(task.generator, generator)
-    taken += _take(task.discriminator, _shift(state["discriminator"], r"blocks\.(\d+)", extra, extra > 0))
+    if state.get("discriminator") is not None:
+        taken += _take(task.discriminator, _shift(state["discriminator"], r"blocks\.(\d+)", extra, extra > 0))
     if task.inverter is not None and state.get("inverter") is not None:
         names = r"(?:layers|noise_heads)\.(\d+)"
         inverter = _shift(_shift(state["inverter"], names, 2 * extra, extra > 0), r"downs\.(\d+)", extra, False)
         taken += _take(task.inverter, _wider(inverter, task.inverter))
         task.inverter_average.state = _copy(task.inverter)  # type: ignore[union-attr]
     task.average.state = _copy(task.generator)
-    for name, value in average.items():
+    for name, value in state["average"].items():
         own = task.average.state.get(name)
         if own is not None and own.shape == value.shape:
             own.copy_(value)
     if taken == 0:
         raise TrainingError(f"nothing in {path} fits the networks of this training: use a preset with the same widths")
     return taken
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["task"]
+        if not (isinstance(state["generator"], dict) and isinstance(state["average"], dict)):
+            raise TypeError
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"{path} is not the checkpoint of a renderer's training") from error
+    return state
+
+
+def _finished(folder: Path) -> dict[str, Any]:
+    renderer = load_renderer(folder)
+    generator = renderer.generator.state_dict()
+    inverter = None if renderer.inverter is None else renderer.inverter.state_dict()
+    return {"generator": generator, "average": generator, "inverter": inverter}
 
 
 def _shift(state: dict[str, Tensor], pattern: str, by: int, drop_input: bool) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from garfast.errors import ArgumentError, TrainingError
+from garfast.errors import ArgumentError, TrainingError, WeightsFileError
 from garfast.networks.identity import IdentityConfig, IdentityNet
 from garfast.networks.renderer import load_renderer
 from garfast.train.gar.grow import start_from
@@ -157,10 +157,29 @@ def test_grows_to_twice_the_size(task, tmp_path):
     assert "g_adversarial" in large.step(0)
 
 
+def test_going_on_from_finished_weights(task, tmp_path):
+    task.step(0)
+    task.export(tmp_path, {})
+    other = make_task(tiny_settings(seed=1))
+    start_from(other, tmp_path)
+    finished = load_renderer(tmp_path)
+    assert same(dict(other.generator.state_dict()), dict(finished.generator.state_dict()))
+    assert same(dict(other.average.state), dict(finished.generator.state_dict()))
+    assert same(dict(other.inverter.state_dict()), dict(finished.inverter.state_dict()))
+    assert "g_adversarial" in other.step(0)
+
+
 def test_growing_from_something_else(task, tmp_path):
-    (tmp_path / "x.pt").write_bytes(b"no")
+    for content in (b"no", b""):
+        (tmp_path / "x.pt").write_bytes(content)
+        with pytest.raises(TrainingError, match="not the checkpoint"):
+            start_from(task, tmp_path / "x.pt")
+    torch.save({"task": {"generator": 1, "average": {}}}, tmp_path / "x.pt")
     with pytest.raises(TrainingError, match="not the checkpoint"):
         start_from(task, tmp_path / "x.pt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WeightsFileError, match="no renderer weights"):
+        start_from(task, tmp_path / "empty")
 
 
 def test_presets_and_overrides():
