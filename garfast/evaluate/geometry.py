@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from garfast.evaluate.face_error import RADIUS, FaceError, FaceRegion, TrueFace
 from garfast.evaluate.fitting import Fits
 from garfast.evaluate.rows import Row
 from garfast.evaluate.statistics import write_json
+from garfast.io.processes import worker_pool
 from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel, load_model
 
@@ -315,7 +315,6 @@ _worker: GeometryEvaluator | None = None  # this process's own
 
 def _start(plan: GeometryPlan, rows: Sequence[Row], device: str) -> None:
     global _worker
-    torch.set_num_threads(1)
     _worker = GeometryEvaluator(plan, rows, device=device)
 
 
@@ -329,15 +328,9 @@ def _in_parallel(
 ) -> Iterator[dict[str, Any]]:
     # What is wrong with model or weights is said here, in one sentence, and not by a broken pool.
     Fits(load_model(plan.model), projection=plan.projection).prepare(rows)
-    # Fresh processes: forking one that has used OpenMP or a GPU may hang.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(plan, rows, device)) as pool:
+    with worker_pool(workers, _start, (plan, rows, device)) as pool:
         pending: set[Future[dict[str, Any]]] = {pool.submit(_work, index, missing) for index, missing in todo}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()

@@ -8,10 +8,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import torch
 from garfast.errors import ArgumentError, GarfastError, ImageFileError, NoFaceError, OutputError
 from garfast.io.atomic import atomic_path
 from garfast.io.images import IMAGE_SUFFIXES, read_image, write_image
+from garfast.io.processes import worker_pool
 from garfast.landmarks import Detection, detect, select_faces
 from garfast.landmarks.alignment import align_images, align_landmarks
 
@@ -239,30 +238,18 @@ def _one_by_one(todo: Sequence[tuple[Path, str]], target: Path, plan: AlignPlan,
 
 
 def _in_parallel(todo: Sequence[tuple[Path, str]], target: Path, plan: AlignPlan, workers: int) -> Iterator[_Outcome]:
-    # Fresh processes: forking one that has used OpenMP may hang.
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread) as pool:
+    with worker_pool(workers) as pool:
         files: dict[Future[tuple[int, list[str]]], Path] = {}
         waiting = iter(todo)
-        try:
-            while True:
-                # A few ahead of the workers; a million futures would take their time and memory.
-                while len(files) < 4 * workers and (pair := next(waiting, None)) is not None:
-                    files[pool.submit(_align_file, pair[0], target, pair[1], plan)] = pair[0]
-                if not files:
-                    return
-                done, _ = wait(files, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield (files.pop(future), *future.result())
-        except BrokenProcessPool as error:
-            raise GarfastError(
-                "a worker process ended unexpectedly, most likely for want of memory: start again with fewer --workers"
-            ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+        while True:
+            # A few ahead of the workers; a million futures would take their time and memory.
+            while len(files) < 4 * workers and (pair := next(waiting, None)) is not None:
+                files[pool.submit(_align_file, pair[0], target, pair[1], plan)] = pair[0]
+            if not files:
+                return
+            done, _ = wait(files, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield (files.pop(future), *future.result())
 
 
 def _claim(plan: AlignPlan, target: Path) -> None:

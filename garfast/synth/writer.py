@@ -12,10 +12,8 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +21,7 @@ import numpy as np
 
 from garfast.errors import ArgumentError, OutputError
 from garfast.io.atomic import atomic_path
+from garfast.io.processes import worker_pool
 from garfast.synth.config import SynthConfig
 from garfast.synth.encode import encode_npz, encode_png
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 MANIFEST = "synth.json"
 _IN_JSON = ("camera", "model", "person", "index")
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,34 +125,12 @@ def write_dataset(plan: DatasetPlan, folder: str | os.PathLike[str], workers: in
 
 
 def _in_parallel(plan: DatasetPlan, target: Path, todo: Sequence[tuple[int, int]], workers: int) -> Iterator[int]:
-    # Fresh processes: forking one that has used OpenMP may hang.
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(workers, get_context("spawn"), initializer=_load, initargs=(plan,)) as pool,
-    ):
+    with worker_pool(workers, _load, (plan,)) as pool:
         pending: set[Future[int]] = {pool.submit(_write_span, plan, str(target), span) for span in todo}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
 
 
 def _manifest(plan: DatasetPlan) -> str:
@@ -203,10 +179,6 @@ def load_faces(plan: DatasetPlan) -> SyntheticFaces:
 
 def _load(plan: DatasetPlan) -> None:
     global _faces
-    import torch
-
-    if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(1)
     _faces = load_faces(plan)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from garfast.errors import ArgumentError, TrainingError
 from garfast.io.atomic import atomic_path
+from garfast.io.processes import one_thread_each
 from garfast.landmarks.alignment import align_images, align_landmarks
 from garfast.morphable import MorphableModel, Pose, camera_from_dict, load_model
 from garfast.ops import RasterOutput, rasterize_normals
@@ -283,7 +284,7 @@ def draw_portraits(
     loader = DataLoader(
         drawing, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
     )
-    with tqdm(initial=done, total=count, disable=not progress, unit="face") as bar:
+    with one_thread_each(), tqdm(initial=done, total=count, disable=not progress, unit="face") as bar:
         for k, sample in enumerate(loader, done):
             for name, value in sample.items():
                 arrays[name][k] = value
@@ -317,7 +318,6 @@ class _Drawing(torch.utils.data.Dataset[dict[str, Any]]):
             raise IndexError(place)
         if self._faces is None:  # each process makes its own: templates are large
             self._faces = SyntheticFaces(self.models, round(_MARGIN * self.size), seed=self.seed, config=self.config)
-            torch.set_num_threads(1)
         return portrait(self._faces.sample(self.rows[place]), self.size)
 
 
