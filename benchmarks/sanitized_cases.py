@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from garfast import ops
-from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, upfirdn2d_cases
+from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, sphere, upfirdn2d_cases
 from garfast.bench.layers import Layer
 
 
@@ -25,7 +25,16 @@ def main() -> None:
             case.make("auto")()
     for case in mesh_cases("cuda", [2]):
         case.make("auto")()
+    _antialiased_outline()
     torch.cuda.synchronize()
+
+
+def _antialiased_outline() -> None:
+    vertices, triangles = (tensor.to("cuda") for tensor in sphere(12, 9))
+    mesh = vertices.expand(2, -1, -1).clone().requires_grad_()
+    camera = torch.tensor([0.9, 0.9, 0.0, 0.1], device="cuda")
+    for level in ops.rasterize_normals(mesh, triangles, camera, [(9, 13), (32, 32)], antialias=True):
+        (level.normals.sum() + level.mask.sum()).backward(retain_graph=True)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ void mark_turns(const AntialiasScene<T>& s, uint8_t* turns) {
       const int32_t triangle = s.corners[c] / 3, j = s.corners[c] % 3;
       const int32_t* t = s.triangles + 3 * int64_t(triangle);
       open += scrambled(t[j == 2 ? 0 : j + 1]) - scrambled(t[j == 0 ? 2 : j - 1]);
-      sides |= 2 << triangle_side(screen, t);  // 1, 2 or 4
+      sides |= 1 << (1 + triangle_side(screen, t));
     }
     turns[i] = open != 0 || (sides & (sides - 1)) != 0;
   }

@@ -8,6 +8,8 @@ it keep both channels_last. It writes either layout.
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -57,11 +59,26 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     if taps is not None and taps.shape != (4,):
         return f"it blurs with 4 taps, not {len(taps)}"
     _, channels, height, width = x.shape
+    channels += _missing_channels(x)
     if max(channels, weight.shape[0] * up * up) * height * width >= 2**31 or weight.numel() >= 2**31:
         return "a sample or the weight has 2^31 elements or more"
-    if not _native.CUDA_ON_HOST and torch.cuda.get_device_capability(x.device) < (8, 0):
-        return "it needs compute capability 8.0"
+    if not _native.CUDA_ON_HOST and not _is_compiled_for(torch.cuda.get_device_capability(x.device)):
+        return "it needs compute capability 8.0, and a build for it"
     return ""
+
+
+@lru_cache
+def _is_compiled_for(capability: tuple[int, int]) -> bool:
+    """Whether a GPU finds tensor-core code in this build: what was compiled for an older one has none in it."""
+    if capability < (8, 0):
+        return False
+    built = [int(number) for number in re.findall(r"\d+", _native.cuda().architectures)]
+    return not built or any(80 <= number <= 10 * capability[0] + capability[1] for number in built)
+
+
+def _missing_channels(x: Tensor) -> int:
+    """The kernel reads 16 bytes of channels at a time."""
+    return -x.shape[1] % (16 // x.element_size())
 
 
 def choose_tile(kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True) -> Tile:
@@ -113,9 +130,9 @@ def forward(
     """
     if y.numel() == 0:
         return
-    batch, channels, height, width = x.shape
+    batch, _, height, width = x.shape
     out_channels, _, kernel, _ = weight.shape
-    if missing := -channels % (16 // x.element_size()):
+    if missing := _missing_channels(x):
         x, weight = F.pad(x, (0, 0, 0, 0, 0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
         style = None if style is None else F.pad(style, (0, missing))
     x, weight = _aligned_channels_last(x), _aligned_channels_last(weight)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from garfast.errors import ArgumentError, BackendUnavailableError, GarfastWarning
 from garfast.ops import _native
@@ -110,6 +112,12 @@ def _shown(shape: Sequence[int | str]) -> str:
     return f"[{', '.join(str(size) for size in shape)}]"
 
 
+def check_number(op: str, name: str, value: Any) -> None:
+    """Raise ArgumentError unless ``value`` can be taken as a number; a string cannot."""
+    if not hasattr(value, "__float__"):
+        raise ArgumentError(f"{op}: {name} must be a number, not {value!r}")
+
+
 def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:
     """Raise ArgumentError if a CPU index tensor leaves [0, limit).
 
@@ -131,6 +139,18 @@ def check_indices(op: str, name: str, indices: Tensor, limit: int) -> None:
         raise ArgumentError(f"{op}: {name} must lie in 0..{limit - 1}, found {int(low)}..{int(high)}")
 
 
+def int32_indices(op: str, name: str, indices: Tensor, limit: int) -> Tensor:
+    """``indices`` as the kernels take them; numbers that int32 cannot hold must not come to look like others.
+
+    Raises:
+        ArgumentError: a CPU index leaves [0, limit); of those that are int32 already, the operator finds out.
+    """
+    if indices.dtype == torch.int32:
+        return indices
+    check_indices(op, name, indices, limit)
+    return indices.to(torch.int32)
+
+
 def call_native(backend: str, function: str, like: Tensor, *args: Any) -> None:
     """Call ``function`` of the native module: tensors become addresses (None becomes 0), also those in tuples, the rest
     passes as it is.
@@ -144,7 +164,22 @@ def call_native(backend: str, function: str, like: Tensor, *args: Any) -> None:
         getattr(_native.cuda(), function)(0, 0, *values)
     else:
         stream = torch.cuda.current_stream(like.device).cuda_stream
-        getattr(_native.cuda(), function)(like.device.index, stream, *values)
+        with device_of(like):
+            getattr(_native.cuda(), function)(like.device.index, stream, *values)
+
+
+def device_of(tensor: Tensor) -> AbstractContextManager[Any]:
+    """Makes the GPU of ``tensor`` the current one, on which Triton and the CUDA runtime launch."""
+    if tensor.device.type != "cuda" or tensor.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(tensor.device)
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Switches autocast off where it is on: the operators choose their dtypes themselves, in the backward too."""
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _address(value: Any) -> Any:
@@ -167,10 +202,22 @@ def expanded(value: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def differentiated(*tensors: Tensor | None) -> bool:
-    """Whether autograd records what is done with ``tensors``."""
+    """Whether autograd records what is done with ``tensors``.
+
+    Raises:
+        ArgumentError: one carries a forward-mode tangent, which a kernel would drop.
+    """
+    if forward_ad._current_level >= 0:
+        refuse_tangents(*tensors)
     if not torch.is_grad_enabled():
         return False
     return any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def refuse_tangents(*tensors: Tensor | None) -> None:
+    """Raise ArgumentError if forward-mode differentiation goes through one of ``tensors``."""
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise ArgumentError("the kernels have no forward-mode derivative: use impl='reference'")
 
 
 def register(

@@ -50,6 +50,9 @@ def check_activation(op: str, activation: Any, alpha: float, gain: float | None,
     """
     if activation not in ACTIVATIONS:
         raise ArgumentError(f"{op}: activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
+        if value is not None or name == "alpha":
+            _dispatch.check_number(op, name, value)
     if not alpha >= 0:
         raise ArgumentError(f"{op}: alpha must not be negative, but is {alpha}")
     if gain is not None and not gain > 0:

@@ -262,7 +262,9 @@ def _autograd(ctx: Any, grad_y: Tensor | None, grad_f: Tensor | None) -> tuple[A
         if grad_f is not None:
             g = grad_f if g is None else g + grad_f
         if g is not None:
-            grads[:3] = _convolution_backward(g, x, weight, style, taps, (needs_x, needs_weight, needs_style), impl)
+            with _dispatch.without_autocast(g.device.type):
+                needs_inner = (needs_x, needs_weight, needs_style)
+                grads[:3] = _convolution_backward(g, x, weight, style, taps, needs_inner, impl)
     return (*grads, *(None,) * 6)
 
 

@@ -11,12 +11,12 @@ style^2 with the sums of k^2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from garfast.errors import ArgumentError
 from garfast.ops import _dispatch, _epilogue, _modulated_conv2d
@@ -51,7 +51,7 @@ def modulated_conv2d(
         x: [B, I, H, W], float32, float16, bfloat16 or float64, any layout. Under autocast it is cast to autocast's
             dtype. float64 runs on 'reference' and 'cpu' and in CUDA.
         weight: [O, I, k, k] with k 1 or 3, shared by the batch; cast to the dtype of ``x``. Kept in channels_last it
-            is not rearranged at every call on the CPU.
+            is not rearranged for the convolution at every call on the CPU.
         style: [B, I]; like the demodulation it stays in float32 beside a 16-bit ``x``.
         scale_map, shift_map, noise, noise_strength, bias, activation, alpha, gain, clamp: as in noise_bias_act, at the
             size of the result.
@@ -85,15 +85,14 @@ def modulated_conv2d(
     if up not in (1, 2):
         raise ArgumentError(f"{_OP}: up must be 1 or 2, not {up!r}")
     act = _epilogue.check_activation(_OP, activation, alpha, gain, clamp)
-    autocast = torch.is_autocast_enabled(x.device.type)
-    if autocast:
+    if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
     size = (batch, weight.shape[0], height * up, width * up)
     terms = _epilogue.check_terms(_OP, x, size, scale_map, shift_map, noise, noise_strength, bias)
     exact = _dispatch.accumulator(x.dtype)
-    taps = _filter(resample_filter, exact, x.device) if up == 2 else None
+    taps = _filter(resample_filter, exact, x) if up == 2 else None
     backend = _dispatch.resolve(_OP, impl, x.device.type, has_triton=True)
-    with torch.autocast(x.device.type, enabled=False) if autocast else nullcontext():
+    with _dispatch.without_autocast(x.device.type):
         style = _dispatch.as_dtype(style, exact)
         if backend == "reference":
             return modulated_conv2d_reference(x, weight, style, terms, act, demodulate, taps)
@@ -142,24 +141,26 @@ def modulated_conv2d_reference(
     return _epilogue.reference(f, None, terms, activation).to(x.dtype)
 
 
-def _filter(taps: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The blur's taps, of sum 1.
+def _filter(taps: Sequence[float], dtype: torch.dtype, like: Tensor) -> Tensor:
+    """The blur's taps, of sum 1, on the device of ``like``.
 
     Raises:
         ArgumentError: they are not an even number of numbers with a positive sum.
     """
-    values = tuple(float(tap) for tap in taps)
+    try:
+        values = tuple(float(tap) for tap in taps)
+    except (TypeError, ValueError):
+        values = ()
     if len(values) < 2 or len(values) % 2 or not sum(values) > 0:
-        raise ArgumentError(
-            f"{_OP}: resample_filter must be an even number of taps with a positive sum, not {list(values)}"
-        )
+        raise ArgumentError(f"{_OP}: resample_filter must be an even number of taps with a positive sum, not {taps!r}")
     normalised = tuple(value / sum(values) for value in values)
-    if torch.compiler.is_compiling():
-        return torch.tensor(normalised, dtype=dtype, device=device)
-    return _constant(normalised, dtype, device)
+    if torch.compiler.is_compiling() or isinstance(like, FakeTensor):
+        return torch.tensor(normalised, dtype=dtype, device=like.device)
+    return _constant(normalised, dtype, like.device)
 
 
 @lru_cache(maxsize=64)
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Kept, since copying numbers to a GPU at every call is slow and cannot be captured in a CUDA graph."""
-    return torch.tensor(values, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # a later call may want it for its backward
+        return torch.tensor(values, dtype=dtype, device=device)

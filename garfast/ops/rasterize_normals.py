@@ -30,7 +30,7 @@ from garfast.errors import ArgumentError, SecondDerivativeError
 from garfast.ops import _dispatch
 from garfast.ops import antialias_normals as _antialias_normals  # noqa: F401  registers garfast::antialias_normals
 from garfast.ops.rasterize_reference import rasterize_normals_reference
-from garfast.ops.vertex_normals import VertexAdjacency, vertex_normals
+from garfast.ops.vertex_normals import VertexAdjacency, check_adjacency, vertex_normals
 
 _OP = "rasterize_normals"
 _MAX_LEVELS = 16
@@ -113,6 +113,9 @@ def rasterize_normals(
         _dispatch.check_tensor(_OP, "normals", normals, [batch, count, 3], like=vertices)
     if projection not in ("orthographic", "pinhole"):
         raise ArgumentError(f"{_OP}: projection must be 'orthographic' or 'pinhole', not {projection!r}")
+    _dispatch.check_number(_OP, "near", near)
+    if projection == "pinhole" and not near > 0:
+        raise ArgumentError(f"{_OP}: near must be positive, not {near}")
     sizes, single = _sizes(resolutions)
     backend = _dispatch.resolve(_OP, impl, vertices.device.type)
     dtype = torch.float32 if vertices.dtype in (torch.float16, torch.bfloat16) else vertices.dtype
@@ -141,9 +144,8 @@ def rasterize_normals(
         if adjacency is None:
             adjacency = VertexAdjacency.build(triangles, count)
         else:
-            _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [count + 1], floating=False)
-            _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
-        faces = _dispatch.as_dtype(triangles, torch.int32)
+            check_adjacency(_OP, adjacency, triangles, count)
+        faces = _dispatch.int32_indices(_OP, "triangles", triangles, count)
         options = ([length for size in sizes for length in size], pinhole, cull_backfaces, near, backend)
         ops = torch.ops.garfast
         differentiated = _dispatch.differentiated(mesh, cameras, normals)
@@ -191,7 +193,9 @@ def interpolate(attributes: Tensor, triangles: Tensor, output: RasterOutput) -> 
         sample = torch.arange(batch, device=attributes.device)[:, None, None, None]
         values = attributes[sample, corners]  # [B, H, W, 3, C]
     weights = output.barycentrics.permute(0, 2, 3, 1)[..., None]
-    return (values * weights).sum(-2).permute(0, 3, 1, 2)
+    mixed = (values * weights).sum(-2).permute(0, 3, 1, 2)
+    # Not by a weight of 0: an attribute that is not finite would still show.
+    return torch.where(output.triangle_ids[:, None] >= 0, mixed, 0)
 
 
 def _sizes(resolutions: Any) -> tuple[list[tuple[int, int]], bool]:

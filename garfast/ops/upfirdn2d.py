@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from garfast.errors import ArgumentError
 from garfast.ops import _dispatch
@@ -56,9 +57,10 @@ def upfirdn2d(
     for name, factor in (("up", up), ("down", down)):
         if not isinstance(factor, int) or factor < 1:
             raise ArgumentError(f"{_OP}: {name} must be an integer of at least 1, not {factor!r}")
-    sides = [padding] * 4 if isinstance(padding, int) else list(padding)
+    sides = list(padding) if isinstance(padding, Sequence) else [padding] * 4
     if len(sides) != 4 or not all(isinstance(side, int) for side in sides):
         raise ArgumentError(f"{_OP}: padding must be an integer or (left, right, top, bottom), not {padding!r}")
+    _dispatch.check_number(_OP, "gain", gain)
     height, width = _out_size(x, taps, up, down, sides)
     if height < 1 or width < 1:
         raise ArgumentError(
@@ -68,6 +70,8 @@ def upfirdn2d(
     backend = _dispatch.resolve(_OP, impl, x.device.type)
     if backend == "reference":
         return upfirdn2d_reference(x, taps, up, down, sides, flip_filter, gain)
+    if forward_ad._current_level >= 0:
+        _dispatch.refuse_tangents(x)
     return torch.ops.garfast.upfirdn2d(x, taps, up, down, sides, flip_filter, float(gain), backend)
 
 
@@ -102,7 +106,8 @@ def upfirdn2d_reference(
         shape = ((size - taps.shape[i]) // down + 1 for i, size in enumerate(z.shape[2:]))
         return z.sum() + x.new_zeros(batch, channels, *shape)
     kernel = taps.expand(channels, 1, *taps.shape)
-    y = F.conv2d(z, kernel, stride=down, groups=channels).to(x.dtype)
+    with _dispatch.without_autocast(x.device.type):
+        y = F.conv2d(z, kernel, stride=down, groups=channels).to(x.dtype)
     return y.contiguous(memory_format=_dispatch.memory_format(x))
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from garfast.errors import SecondDerivativeError
+from garfast.errors import ArgumentError, SecondDerivativeError
 from garfast.ops import _dispatch
 
 _OP = "vertex_normals"
@@ -85,12 +85,25 @@ def vertex_normals(
         if adjacency is None:
             adjacency = VertexAdjacency.build(triangles, mesh.shape[1])
         else:
-            _dispatch.check_tensor(_OP, "adjacency.offsets", adjacency.offsets, [mesh.shape[1] + 1], floating=False)
-            _dispatch.check_tensor(_OP, "adjacency.corners", adjacency.corners, [triangles.numel()], floating=False)
+            check_adjacency(_OP, adjacency, triangles, mesh.shape[1])
         ops = torch.ops.garfast
         op = ops.vertex_normals if _dispatch.differentiated(mesh) else ops.vertex_normals_no_grad
-        normals, _ = op(mesh, _dispatch.as_dtype(triangles, torch.int32), *adjacency, backend)
+        faces = _dispatch.int32_indices(_OP, "triangles", triangles, mesh.shape[1])
+        normals, _ = op(mesh, faces, *adjacency, backend)
     return _dispatch.as_dtype(normals if batched else normals[0], vertices.dtype)
+
+
+def check_adjacency(op: str, adjacency: Any, triangles: Tensor, num_vertices: int) -> None:
+    """Raise ArgumentError unless ``adjacency`` has the form of that of ``triangles`` [F, 3]."""
+    if not isinstance(adjacency, VertexAdjacency):
+        raise ArgumentError(f"{op}: adjacency must be a VertexAdjacency or None, not {type(adjacency).__name__}")
+    for name, value, length in (
+        ("adjacency.offsets", adjacency.offsets, num_vertices + 1),
+        ("adjacency.corners", adjacency.corners, triangles.numel()),
+    ):
+        _dispatch.check_tensor(op, name, value, [length], floating=False, like=triangles)
+        if value.dtype != torch.int32:
+            raise ArgumentError(f"{op}: {name} must be int32, not {value.dtype}")
 
 
 def vertex_normals_reference(vertices: Tensor, triangles: Tensor) -> Tensor:

@@ -61,6 +61,21 @@ def test_matches_the_reference(impl, device, projection, cull):
             torch.testing.assert_close(a / e.abs().max(), e / e.abs().max(), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("first", ["front", "back"])
+def test_outline_of_front_and_back_faces_does_not_depend_on_their_order(first, impl, device):
+    # A prism along the line of sight, its caps alone: one faces the camera, one away from it, the sides are edge-on.
+    corners = torch.tensor([[-0.6, -0.5], [0.7, -0.4], [0.1, 0.65]])
+    front, back = (torch.cat([corners, torch.full((3, 1), z)], 1) for z in (0.2, -0.2))
+    caps = [[0, 1, 2], [3, 5, 4]] if first == "front" else [[3, 5, 4], [0, 1, 2]]
+    sides = [[0, 3, 1], [1, 3, 4], [1, 4, 2], [2, 4, 5], [2, 5, 0], [0, 5, 3]]
+    mesh, faces = torch.cat([front, back])[None], torch.tensor(caps + sides)
+    options = {"cull_backfaces": False, "antialias": True}
+    expected = rasterize_normals(mesh, faces, FULL_VIEW, 32, **options, impl="reference")
+    out = rasterize_normals(mesh.to(device), faces.to(device), FULL_VIEW.to(device), 32, **options, impl=impl)
+    torch.testing.assert_close(out.normals.cpu(), expected.normals, rtol=0, atol=2e-5)
+    torch.testing.assert_close(out.mask.cpu(), expected.mask, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("shape", ["sphere", "triangle", "sliver"])
 @pytest.mark.parametrize("size", [4, 16, 64])
 def test_image_is_continuous(shape, size):

@@ -365,6 +365,39 @@ def test_path_length_penalty_matches_the_reference():
         torch.testing.assert_close(grad, want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "up"), [(3, 1), (3, 2), (1, 1)])
+def test_backward_within_autocast_is_that_without(size, up):
+    generator = torch.Generator().manual_seed(4)
+    # Large enough for the products of tiles, which would be the first to be rounded.
+    shapes = [(1, 16, 16, 16), (24, 16, size, size), (1, 16)]
+    leaves = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    # The demodulation's own gradient is PyTorch's matrix product, which autocast rounds.
+    y = modulated_conv2d(*leaves, up=up, demodulate=False, impl="cpu")
+    g = torch.randn(y.shape, generator=generator)
+    expected = torch.autograd.grad(y, leaves, g, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = torch.autograd.grad(y, leaves, g)
+    for a, e in zip(actual, expected, strict=True):
+        assert torch.equal(a, e)
+
+
+def test_the_kept_filter_serves_later_calls():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    # A filter of its own, so that no other test has kept it.
+    options = {"up": 2, "resample_filter": (1.0, 2.0, 2.0, 1.25), "impl": "cpu"}
+    with FakeTensorMode():
+        fake = modulated_conv2d(torch.ones(1, 4, 5, 6), torch.ones(3, 4, 3, 3), torch.ones(1, 4), **options)
+    with torch.inference_mode():
+        first = modulated_conv2d(torch.ones(1, 4, 5, 6), torch.ones(3, 4, 3, 3), torch.ones(1, 4), **options)
+    x = torch.ones(1, 4, 5, 6, requires_grad=True)
+    again = modulated_conv2d(x, torch.ones(3, 4, 3, 3), torch.ones(1, 4), **options)
+    again.sum().backward()
+    assert x.grad is not None
+    assert fake.shape == again.shape
+    assert torch.equal(first, again)
+
+
 X, WEIGHT, STYLE = torch.zeros(2, 4, 5, 6), torch.zeros(3, 4, 3, 3), torch.zeros(2, 4)
 
 
@@ -378,6 +411,8 @@ X, WEIGHT, STYLE = torch.zeros(2, 4, 5, 6), torch.zeros(3, 4, 3, 3), torch.zeros
         ({"style": None}, r"style must be a tensor of shape \[2, 4\], not NoneType"),
         ({"up": 3}, "up must be 1 or 2, not 3"),
         ({"up": 2, "resample_filter": (1, 2, 1)}, r"resample_filter must be an even number of taps"),
+        ({"up": 2, "resample_filter": None}, r"resample_filter must be an even number of taps .*, not None"),
+        ({"up": 2, "resample_filter": "abcd"}, r"resample_filter must be an even number of taps .*, not 'abcd'"),
         ({"up": 2, "noise": X[:, :1]}, r"noise must have shape \[2, 1, 10, 12\], not \[2, 1, 5, 6\]"),
         ({"scale_map": X}, r"scale_map must have shape \[2, 1, 5, 6\], not \[2, 4, 5, 6\]"),
         ({"bias": X[0, :, 0, 0]}, r"bias must have shape \[3\], not \[4\]"),

@@ -321,6 +321,14 @@ def test_compiles_without_a_graph_break():
 X = torch.zeros(2, 3, 4, 5)
 
 
+def test_forward_mode_is_refused_by_kernels():
+    x = torch.randn(1, 2, 3, 3)
+    _, tangent = torch.func.jvp(lambda v: noise_bias_act(v, impl="reference"), (x,), (torch.ones_like(x),))
+    assert (tangent != 0).all()
+    with pytest.raises(ArgumentError, match="no forward-mode derivative: use impl='reference'"):
+        torch.func.jvp(lambda v: noise_bias_act(v, impl="cpu"), (x,), (torch.ones_like(x),))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -337,6 +345,9 @@ X = torch.zeros(2, 3, 4, 5)
         ({"bias": 1.0}, r"bias must be a tensor of shape \[3\], not float"),
         ({"activation": "swish"}, "activation must be one of linear, relu, lrelu, not 'swish'"),
         ({"alpha": -0.1}, "alpha must not be negative"),
+        ({"alpha": "a"}, "alpha must be a number, not 'a'"),
+        ({"alpha": None}, "alpha must be a number, not None"),
+        ({"clamp": "1"}, "clamp must be a number, not '1'"),
         ({"gain": 0.0}, "gain must be positive"),
         ({"clamp": -1.0}, "clamp must be positive or None"),
     ],

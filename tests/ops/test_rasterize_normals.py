@@ -462,6 +462,9 @@ def test_interpolate_takes_shared_and_own_attributes(impl, device):
     seen = out.mask[0, 0] > 0
     torch.testing.assert_close(shared[0, 0][seen], x.expand(12, 12)[seen], rtol=0, atol=1e-6)
     assert (shared * (1 - out.mask)).abs().max() == 0
+    endless = mesh[0].clone()
+    endless[faces[0, 0]] = math.inf
+    assert (interpolate(endless, faces, out)[out.mask.expand(-1, 3, -1, -1) == 0] == 0).all()
 
 
 def test_opcheck():
@@ -524,6 +527,10 @@ def test_second_derivative_is_refused_by_kernels():
         ({"resolutions": []}, "1 to 16 resolutions can be rendered in one call, not 0"),
         ({"resolutions": [8] * 17}, "1 to 16 resolutions can be rendered in one call, not 17"),
         ({"impl": "triton"}, "no Triton kernel"),
+        ({"triangles": torch.tensor([[0, 1, 2**32 + 2]])}, r"triangles must lie in 0..3, found 0..4294967298"),
+        ({"near": "x"}, "near must be a number, not 'x'"),
+        ({"near": math.nan, "projection": "pinhole"}, "near must be positive, not nan"),
+        ({"near": -1, "projection": "pinhole"}, "near must be positive, not -1"),
     ],
 )
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

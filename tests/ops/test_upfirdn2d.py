@@ -203,6 +203,8 @@ X = torch.zeros(2, 3, 4, 5)
         ({"up": 0}, "up must be an integer of at least 1, not 0"),
         ({"down": 1.5}, "down must be an integer of at least 1, not 1.5"),
         ({"padding": (1, 2)}, r"padding must be an integer or \(left, right, top, bottom\), not \(1, 2\)"),
+        ({"padding": 1.5}, r"padding must be an integer or .*, not 1.5"),
+        ({"gain": "a"}, "gain must be a number, not 'a'"),
         ({"padding": -1}, r"nothing is left of x of shape \[2, 3, 4, 5\]"),
     ],
 )

@@ -203,6 +203,18 @@ def test_malformed_arguments_get_a_sentence(vertices, triangles, sentence, backe
         vertex_normals(vertices, triangles, impl=backend)
 
 
+def test_malformed_adjacency_gets_a_sentence():
+    vertices, triangles = grid_mesh(3, 3)
+    good = VertexAdjacency.build(triangles, len(vertices))
+    for adjacency, sentence in (
+        (tuple(good), "adjacency must be a VertexAdjacency or None, not tuple"),
+        (good._replace(offsets=good.offsets.long()), "adjacency.offsets must be int32, not torch.int64"),
+        (good._replace(corners=good.corners[1:]), r"adjacency.corners must have shape \[24\], not \[23\]"),
+    ):
+        with pytest.raises(ArgumentError, match=sentence):
+            vertex_normals(vertices, triangles, adjacency=adjacency, impl="cpu")
+
+
 def test_unknown_and_unavailable_backends():
     vertices, triangles = grid_mesh(3, 3)
     with pytest.raises(ArgumentError, match="impl must be one of"):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue, _native
 from garfast.ops._conv_triton import Tile
-from garfast.ops.triton.noise_bias_act import activate, channel_terms, flags, pixel_terms
+from garfast.ops.triton.noise_bias_act import epilogue, flags
 
 
 @triton.jit
@@ -59,20 +59,11 @@ def _convolution_kernel(
         rounded = total.to(f.dtype.element_ty)
         tl.store(f + offset, rounded, inside)
         total = rounded.to(tl.float32)
-    pixel_scale, pixel_shift = pixel_terms(
-        scale_map, shift_map, noise, strength, scale_stride, shift_stride, noise_stride, sample, pixel, pixel_in,
-        HAS_SCALE and not SCALE_FULL, HAS_SHIFT and not SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, tl.float32,
+    result = epilogue(
+        total, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride, noise_stride,
+        sample, pixel, channel, pixel_in, channel_in, within, outputs, alpha, gain, clamp,
+        HAS_D, HAS_SCALE, SCALE_FULL, HAS_SHIFT, SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, HAS_BIAS, CLAMP, tl.float32,
     )  # fmt: skip
-    channel_scale, channel_shift = channel_terms(
-        scale_channel, bias, outputs, sample, channel, channel_in, HAS_D, HAS_BIAS, tl.float32
-    )
-    scale = pixel_scale[:, None] * channel_scale[None, :]
-    shift = pixel_shift[:, None] + channel_shift[None, :]
-    if SCALE_FULL:
-        scale *= tl.load(scale_map + sample * scale_stride + within, inside, 0).to(tl.float32)
-    if SHIFT_FULL:
-        shift += tl.load(shift_map + sample * shift_stride + within, inside, 0).to(tl.float32)
-    result = activate(total * scale + shift, alpha, gain, clamp, CLAMP)
     tl.store(y + offset, result.to(y.dtype.element_ty), inside)
 
 
@@ -98,19 +89,20 @@ def forward(
     last = _dispatch.memory_format(y) == torch.channels_last
     weight = weight.contiguous(memory_format=torch.channels_last)
     grid = (triton.cdiv(height * width, tile.pixels), triton.cdiv(outputs, tile.outputs), batch)
-    _convolution_kernel[grid](
-        *(x, weight, style.contiguous(), f, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
-        *(inputs, outputs, height, width, *x.stride(), *((outputs, 1) if last else (1, height * width))),
-        *(alpha, gain, clamp),
-        KERNEL=kernel,
-        KEEP=f is not None,
-        PRECISION="tf32" if x.dtype == torch.float32 and _dispatch.tf32_allowed() else "ieee",
-        BLOCK_PIXELS=tile.pixels,
-        BLOCK_OUTPUTS=tile.outputs,
-        BLOCK_INPUTS=tile.inputs,
-        # Triton's interpreter multiplies the bits of bfloat16 as integers.
-        WIDEN=_native.TRITON_INTERPRETED and x.dtype == torch.bfloat16,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        **flags(native),
-    )
+    with _dispatch.device_of(y):
+        _convolution_kernel[grid](
+            *(x, weight, style.contiguous(), f, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
+            *(inputs, outputs, height, width, *x.stride(), *((outputs, 1) if last else (1, height * width))),
+            *(alpha, gain, clamp),
+            KERNEL=kernel,
+            KEEP=f is not None,
+            PRECISION="tf32" if x.dtype == torch.float32 and _dispatch.tf32_allowed() else "ieee",
+            BLOCK_PIXELS=tile.pixels,
+            BLOCK_OUTPUTS=tile.outputs,
+            BLOCK_INPUTS=tile.inputs,
+            # Triton's interpreter multiplies the bits of bfloat16 as integers.
+            WIDEN=_native.TRITON_INTERPRETED and x.dtype == torch.bfloat16,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+            **flags(native),
+        )

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue
-from garfast.ops.triton.noise_bias_act import accumulator, activate, channel_terms, flags, pixel_terms
+from garfast.ops.triton.noise_bias_act import accumulator, epilogue, flags
 
 
 @triton.jit
@@ -37,7 +37,7 @@ def _blur_kernel(
     else:
         pixel_stride, channel_stride, in_stride, out_stride = 1, 1, height * width, out_height * out_width
     total = tl.zeros((BLOCK_PIXELS, BLOCK_CHANNELS), ACC)
-    base = z + sample * channels * height * width + channel[None, :] * channel_stride * in_stride
+    base = z + sample * channels * height * width + channel[None, :].to(tl.int64) * channel_stride * in_stride
     for i in range(TAPS):
         for j in range(TAPS):
             if FLIP:
@@ -46,28 +46,19 @@ def _blur_kernel(
                 weight = tl.load(taps + TAPS - 1 - i) * tl.load(taps + TAPS - 1 - j)
             v, h = row + i, column + j
             there = (v >= 0) & (v < height) & (h >= 0) & (h < width)
-            at = (v * width + h)[:, None] * pixel_stride
+            at = (v * width + h)[:, None].to(tl.int64) * pixel_stride
             total += weight * tl.load(base + at, there[:, None] & inside, 0).to(ACC)
     total *= fir_gain
-    within = pixel[:, None] * pixel_stride + channel[None, :].to(tl.int64) * channel_stride * out_stride
+    within = pixel[:, None].to(tl.int64) * pixel_stride + channel[None, :].to(tl.int64) * channel_stride * out_stride
     offset = sample * channels * out_height * out_width + within
     if KEEP:
         tl.store(f + offset, total.to(f.dtype.element_ty), inside)
     if EPILOGUE:
-        pixel_scale, pixel_shift = pixel_terms(
-            scale_map, shift_map, noise, strength, scale_stride, shift_stride, noise_stride, sample, pixel, pixel_in,
-            HAS_SCALE and not SCALE_FULL, HAS_SHIFT and not SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, ACC,
+        total = epilogue(
+            total, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride, noise_stride,
+            sample, pixel, channel, pixel_in, channel_in, within, channels, alpha, gain, clamp,
+            HAS_D, HAS_SCALE, SCALE_FULL, HAS_SHIFT, SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, HAS_BIAS, CLAMP, ACC,
         )  # fmt: skip
-        channel_scale, channel_shift = channel_terms(
-            scale_channel, bias, channels, sample, channel, channel_in, HAS_D, HAS_BIAS, ACC
-        )
-        scale = pixel_scale[:, None] * channel_scale[None, :]
-        shift = pixel_shift[:, None] + channel_shift[None, :]
-        if SCALE_FULL:
-            scale *= tl.load(scale_map + sample * scale_stride + within, inside, 0).to(ACC)
-        if SHIFT_FULL:
-            shift += tl.load(shift_map + sample * shift_stride + within, inside, 0).to(ACC)
-        total = activate(total * scale + shift, alpha, gain, clamp, CLAMP)
         tl.store(y + offset, total.to(y.dtype.element_ty), inside)
 
 
@@ -96,16 +87,17 @@ def blur_epilogue(
     block_channels = min(64 if last else 4, triton.next_power_of_2(channels))
     block_pixels = min(1024 // block_channels, triton.next_power_of_2(out_height * out_width))
     grid = (triton.cdiv(out_height * out_width, block_pixels), triton.cdiv(channels, block_channels), batch)
-    _blur_kernel[grid](
-        *(z, f, y, taps, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride, channels),
-        *(z.shape[2], z.shape[3], out_height, out_width, padding[0], padding[2], gain, alpha, act_gain, clamp),
-        TAPS=taps.shape[0],
-        FLIP=flip,
-        LAST=last,
-        KEEP=f is not None,
-        EPILOGUE=y is not None,
-        ACC=accumulator(z.dtype),
-        BLOCK_PIXELS=block_pixels,
-        BLOCK_CHANNELS=block_channels,
-        **flags(native),
-    )
+    with _dispatch.device_of(out):
+        _blur_kernel[grid](
+            *(z, f, y, taps, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride, channels),
+            *(z.shape[2], z.shape[3], out_height, out_width, padding[0], padding[2], gain, alpha, act_gain, clamp),
+            TAPS=taps.shape[0],
+            FLIP=flip,
+            LAST=last,
+            KEEP=f is not None,
+            EPILOGUE=y is not None,
+            ACC=accumulator(z.dtype),
+            BLOCK_PIXELS=block_pixels,
+            BLOCK_CHANNELS=block_channels,
+            **flags(native),
+        )

@@ -62,17 +62,51 @@ def activate(v, alpha, gain, clamp, CLAMP: tl.constexpr):
 
 
 @triton.jit
+def epilogue(
+    total, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride, noise_stride,
+    sample, pixel, channel, pixel_in, channel_in, within, channels, alpha, gain, clamp,
+    HAS_D: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_FULL: tl.constexpr, HAS_SHIFT: tl.constexpr,
+    SHIFT_FULL: tl.constexpr, HAS_NOISE: tl.constexpr, HAS_STRENGTH: tl.constexpr, HAS_BIAS: tl.constexpr,
+    CLAMP: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The whole epilogue of a tile [pixels, channels] that lies at ``within`` in its sample."""
+    pixel_scale, pixel_shift = pixel_terms(
+        scale_map, shift_map, noise, strength, scale_stride, shift_stride, noise_stride, sample, pixel, pixel_in,
+        HAS_SCALE and not SCALE_FULL, HAS_SHIFT and not SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, ACC,
+    )  # fmt: skip
+    channel_scale, channel_shift = channel_terms(
+        scale_channel, bias, channels, sample, channel, channel_in, HAS_D, HAS_BIAS, ACC
+    )
+    inside = pixel_in[:, None] & channel_in[None, :]
+    scale = pixel_scale[:, None] * channel_scale[None, :]
+    shift = pixel_shift[:, None] + channel_shift[None, :]
+    if SCALE_FULL:
+        scale *= tl.load(scale_map + sample * scale_stride + within, inside, 0).to(ACC)
+    if SHIFT_FULL:
+        shift += tl.load(shift_map + sample * shift_stride + within, inside, 0).to(ACC)
+    return activate(total * scale + shift, alpha, gain, clamp, CLAMP)
+
+
+@triton.jit
+def _block(row_blocks, lane_blocks):
+    """Sample and place of this program's tile; all in one axis of the grid, the only one that may be long."""
+    program = tl.program_id(0)
+    row_block = program // lane_blocks
+    return (row_block // row_blocks).to(tl.int64), row_block % row_blocks, program % lane_blocks
+
+
+@triton.jit
 def _forward_kernel(
     x, y, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride, noise_stride,
-    channels, rows, lanes, row_blocks, alpha, gain, clamp,
+    channels, rows, lanes, row_blocks, lane_blocks, alpha, gain, clamp,
     LAST: tl.constexpr, HAS_D: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_FULL: tl.constexpr,
     HAS_SHIFT: tl.constexpr, SHIFT_FULL: tl.constexpr, HAS_NOISE: tl.constexpr, HAS_STRENGTH: tl.constexpr,
     HAS_BIAS: tl.constexpr, CLAMP: tl.constexpr, ACC: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_LANES: tl.constexpr,
 ):  # fmt: skip
-    sample = (tl.program_id(0) // row_blocks).to(tl.int64)
-    row = (tl.program_id(0) % row_blocks) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    lane = tl.program_id(1) * BLOCK_LANES + tl.arange(0, BLOCK_LANES)
+    sample, row_block, lane_block = _block(row_blocks, lane_blocks)
+    row = row_block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    lane = lane_block * BLOCK_LANES + tl.arange(0, BLOCK_LANES)
     row_in, lane_in = row < rows, lane < lanes
     inside = row_in[:, None] & lane_in[None, :]
     within = row[:, None].to(tl.int64) * lanes + lane[None, :]
@@ -111,8 +145,7 @@ def _backward_kernel(
     SCALE_FULL: tl.constexpr, CLAMP: tl.constexpr, ACC: tl.constexpr, BLOCK_ROWS: tl.constexpr,
     BLOCK_LANES: tl.constexpr,
 ):  # fmt: skip
-    sample = (tl.program_id(0) // row_blocks).to(tl.int64)
-    row_block, lane_block = tl.program_id(0) % row_blocks, tl.program_id(1)
+    sample, row_block, lane_block = _block(row_blocks, lane_blocks)
     row = row_block * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     lane = lane_block * BLOCK_LANES + tl.arange(0, BLOCK_LANES)
     row_in, lane_in = row < rows, lane < lanes
@@ -209,16 +242,17 @@ def forward(
     native = _epilogue.native_terms(x, scale_channel, scale_map, shift_map, noise, noise_strength, bias, activation)
     d, m, m_stride, _, t, t_stride, _, noise, noise_stride, strength, bias, alpha, gain, clamp = native
     last, rows, lanes, block_rows, block_lanes = _geometry(x)
-    row_blocks = triton.cdiv(rows, block_rows)
-    _forward_kernel[(x.shape[0] * row_blocks, triton.cdiv(lanes, block_lanes))](
-        *(x, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
-        *(x.shape[1], rows, lanes, row_blocks, alpha, gain, clamp),
-        LAST=last,
-        ACC=accumulator(x.dtype),
-        BLOCK_ROWS=block_rows,
-        BLOCK_LANES=block_lanes,
-        **flags(native),
-    )
+    row_blocks, lane_blocks = triton.cdiv(rows, block_rows), triton.cdiv(lanes, block_lanes)
+    with _dispatch.device_of(x):
+        _forward_kernel[(x.shape[0] * row_blocks * lane_blocks,)](
+            *(x, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
+            *(x.shape[1], rows, lanes, row_blocks, lane_blocks, alpha, gain, clamp),
+            LAST=last,
+            ACC=accumulator(x.dtype),
+            BLOCK_ROWS=block_rows,
+            BLOCK_LANES=block_lanes,
+            **flags(native),
+        )
 
 
 def backward(
@@ -248,20 +282,21 @@ def backward(
         row_partials = y.new_empty(2, batch, lane_blocks, rows, dtype=exact)
         lane_partials = y.new_empty(2, batch, row_blocks, lanes, dtype=exact)
     present = {k: v for k, v in flags(native).items() if k in ("HAS_D", "HAS_SCALE", "SCALE_FULL", "CLAMP")}
-    _backward_kernel[(batch * row_blocks, lane_blocks)](
-        *(grad_y, y, x, grad_x, grad_scale, grad_shift, row_partials, lane_partials, d, m, m_stride),
-        *(y.shape[1], rows, lanes, row_blocks, lane_blocks, batch, alpha, gain, clamp),
-        LAST=last,
-        HAS_X=x is not None,
-        NEED_X=grad_x is not None,
-        NEED_SCALE=grad_scale is not None,
-        NEED_SHIFT=grad_shift is not None,
-        SUMS=sums,
-        ACC=accumulator(y.dtype),
-        BLOCK_ROWS=block_rows,
-        BLOCK_LANES=block_lanes,
-        **present,
-    )
+    with _dispatch.device_of(y):
+        _backward_kernel[(batch * row_blocks * lane_blocks,)](
+            *(grad_y, y, x, grad_x, grad_scale, grad_shift, row_partials, lane_partials, d, m, m_stride),
+            *(y.shape[1], rows, lanes, row_blocks, lane_blocks, batch, alpha, gain, clamp),
+            LAST=last,
+            HAS_X=x is not None,
+            NEED_X=grad_x is not None,
+            NEED_SCALE=grad_scale is not None,
+            NEED_SHIFT=grad_shift is not None,
+            SUMS=sums,
+            ACC=accumulator(y.dtype),
+            BLOCK_ROWS=block_rows,
+            BLOCK_LANES=block_lanes,
+            **present,
+        )
     if row_partials is None or lane_partials is None:
         return None, None
     return row_partials.sum(2), lane_partials.sum(2)
