@@ -120,5 +120,5 @@ def _to(editor: Editor, edited: Face, other: SavedFace, frames: int) -> Clip:
         from garfast.fit.latent import load_latent
 
         assert editor.look is not None
-        looks = editor.look, look_of(editor.renderer, load_latent(other.folder))
+        looks = editor.look, look_of(editor.renderer, load_latent(other.latent))
     return transition_clip(edited, other.face, looks, frames)

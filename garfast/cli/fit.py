@@ -114,12 +114,13 @@ def command(
     from tqdm import tqdm
 
     from garfast.cli.fit_together import check_alone, films_among, fit_film, frame_files
-    from garfast.fit.batch import find_images, fit_images
+    from garfast.fit.batch import find_images, fit_images, output_names
     from garfast.fit.pipeline import Fitter
     from garfast.fit.same_person import fit_same_person
     from garfast.fit.sharing import sharing
 
     refinement = _settings(preset, config)
+    films: list[Path] = []
     if show_config:
         from garfast.fit.refine_file import config_text
 
@@ -134,7 +135,8 @@ def command(
     elif not images:
         raise click.UsageError("give a photograph, a folder or a pattern (or --example).")
     else:
-        photographs = [] if sequence else find_images(images)
+        films = [] if sequence else films_among(images)
+        photographs = [] if sequence or films else find_images(images)
     if output is None:
         raise click.UsageError("say where to write: -o FOLDER.")
     new_fitter = partial(
@@ -146,17 +148,19 @@ def command(
         weights=weights,
         refinement=refinement,
     )
-    films = [] if example or sequence else films_among(images)
     if films or sequence:
-        check_alone("--sequence" if sequence else "a film", {"--same-person": same_person, "--example": example})
+        kind = "--sequence" if sequence else "a film"
+        check_alone(kind, {"--same-person": same_person, "--example": example})
+        if face not in ("all", "largest"):
+            raise click.UsageError(f"{kind} is fitted by its largest face: leave out --face {face}.")
         files = frame_files(images) if sequence else None
         if files is not None:
-            films = [Path(images[0]) if Path(images[0]).is_dir() else files[0].resolve().parent]
-        for film in films:
+            films = [Path(images[0]).resolve() if Path(images[0]).is_dir() else files[0].resolve().parent]
+        for film, name in zip(films, output_names(films), strict=True):
             text = fit_film(
                 film,
                 files,
-                Path(output),
+                Path(output) / name,
                 partial(new_fitter, device=device),
                 projection=projection,
                 smoothing=smooth,
@@ -182,6 +186,8 @@ def command(
             )
 
         if same_person:
+            if share is not None:
+                raise click.UsageError("--same-person is one fit, by one process: start it without torchrun.")
             report = fit_same_person(
                 photographs,
                 Path(output),

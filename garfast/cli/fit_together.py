@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 def fit_film(
     film: Path,
     frames: list[Path] | None,
-    output: Path,
+    folder: Path,
     make_fitter: Callable[[], Fitter],
     *,
     projection: str,
@@ -31,7 +33,7 @@ def fit_film(
     batch: int,
     overwrite: bool,
 ) -> str:
-    """Fit the face of a film, or of frames in files; returns what to tell the user.
+    """Fit the face of a film, or of frames in files, into ``folder``; returns what to tell the user.
 
     With a renderer the fit goes on as `garfast.fit.sequence_refine` does, ``batch`` frames at a time.
 
@@ -45,11 +47,11 @@ def fit_film(
     from garfast.io.images import read_image
     from garfast.io.video import DEFAULT_FPS, open_video
 
-    folder = output / film.stem
     if (folder / SEQUENCE_FILE).is_file() and not overwrite:
+        _check_same_film(film, folder)
         return f"{film}: done already in {folder} (--overwrite to fit it again)"
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"the output {output} is a file: choose a folder")
+    if folder.parent.exists() and not folder.parent.is_dir():
+        raise OutputError(f"the output {folder.parent} is a file: choose a folder")
     fitter = make_fitter()
     if fps is None:
         fps = DEFAULT_FPS if frames is not None else open_video(film).fps
@@ -84,6 +86,21 @@ def fit_film(
         lines.append(f"  refinement {kept}: {sequence.refinement['reason']} (means over the frames)")
     lost = described(sequence)
     return "\n".join([*fitter.notes, *lines, f"  written    {folder}", *([f"  lost       {lost}"] if lost else [])])
+
+
+def _check_same_film(film: Path, folder: Path) -> None:
+    from garfast.fit.sequence_output import SEQUENCE_FILE
+    from garfast.io.digest import file_digest
+
+    try:
+        recorded = json.loads((folder / SEQUENCE_FILE).read_text())["film"].get("sha256")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        recorded = None
+    if recorded is not None and film.is_file() and recorded != file_digest(film):
+        raise OutputError(
+            f"{folder} holds the fit of another film or of an earlier state of this one: choose another output folder, "
+            "or --overwrite"
+        )
 
 
 class _Bars:
@@ -123,15 +140,20 @@ def frame_files(inputs: tuple[str, ...]) -> list[Path]:
 
 
 def films_among(inputs: tuple[str, ...]) -> list[Path]:
-    """The films among the inputs.
+    """The films among the inputs, files or patterns.
 
     Raises:
         ArgumentError: there are films and photographs.
     """
     from garfast.io.video import is_video
 
-    films = [Path(entry) for entry in inputs if is_video(entry)]
-    if films and len(films) < len(inputs):
+    files = [
+        path
+        for entry in inputs
+        for path in ([entry] if Path(entry).exists() else sorted(glob.glob(entry, recursive=True)) or [entry])
+    ]
+    films = [Path(path) for path in files if is_video(path)]
+    if films and len(films) < len(files):
         raise ArgumentError("films and photographs cannot be fitted in one go: give them to two commands")
     return films
 

@@ -66,13 +66,28 @@ def command(
     if mode == "renderer":
         picture = _with_renderer(saved, face, weights, seed, pixels)
     else:
-        pixels = pixels or (face.camera.image_size if view == "photo" else (512, 512))
-        if view == "face" and pixels[0] != pixels[1]:
-            raise ArgumentError(f"the view of the face is square: give one number as --size, not {size}")
+        pixels = _view_size(face, view, size, pixels)
         texture = saved.texture if saved is not None and mode == "textured" else None
         picture = render_mesh(face, mode, pixels, view=view, texture=texture)
     write_image(output, picture)
     click.echo(f"{mode}, {picture.shape[1]} x {picture.shape[0]} pixels -> {output}")
+
+
+def _view_size(face: Face, view: str, text: str | None, pixels: tuple[int, int] | None) -> tuple[int, int]:
+    """(height, width) of the picture; ``pixels`` is what --size says, ``text`` how."""
+    height, width = face.camera.image_size if view == "photo" else (512, 512)
+    if text is None or pixels is None:
+        return height, width
+    if "x" not in text.lower():
+        scale = pixels[0] / max(height, width)
+        return max(round(height * scale), 1), max(round(width * scale), 1)
+    if view == "face" and pixels[0] != pixels[1]:
+        raise ArgumentError(f"the view of the face is square: give one number as --size, not {text}")
+    if abs(pixels[0] * width - pixels[1] * height) > max(height, width):
+        raise ArgumentError(
+            f"the photograph has {width} x {height} pixels: give one number as --size, its longest side"
+        )
+    return pixels
 
 
 def _with_renderer(

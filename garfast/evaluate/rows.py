@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Row:
         weights: folder of the renderer's networks; the shipped ones where None.
         preset: of the refinement.
         inverter: whether the refinement starts from the inverter's latent code, or from the mean style.
-        digest: of the files in ``weights``, so that results of other networks are not taken for these.
+        digest: of the files with the renderer's networks, so that results of other networks are not taken for these.
     """
 
     name: str
@@ -61,7 +61,7 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
         ArgumentError: a name, a variant or an option is not known, or a name comes twice.
         WeightsFileError: a folder holds no renderer.
     """
-    rows = [Row(kind, kind, preset=preset if kind in ("inversion", "full") else "default") for kind in stages]
+    rows = [make_row(kind, preset=preset) for kind in stages]
     for text in variants:
         name, equals, rest = text.partition("=")
         if not equals or not name:
@@ -73,8 +73,8 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
             raise ArgumentError(
                 f"the variant {name!r} has the unknown option {option!r}: expected {', '.join(VARIANT_OPTIONS)}"
             )
-        digest = _digest(Path(folder)) if folder else ""
-        rows.append(Row(name, "full", folder or None, preset, option != "no-inverter", digest))
+        row = make_row("full", folder or None, preset)
+        rows.append(replace(row, name=name, inverter=option != "no-inverter"))
     names = [row.name for row in rows]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
@@ -98,7 +98,11 @@ def make_row(kind: str, weights: str | None = None, preset: str = "default") -> 
         ArgumentError: the kind is not known.
         WeightsFileError: the folder holds no renderer.
     """
-    return Row(kind, kind, weights, preset, digest=_digest(Path(weights)) if weights else "")
+    from garfast.networks.renderer import SHIPPED
+
+    if kind not in ("inversion", "full"):
+        return Row(kind, kind, weights)
+    return Row(kind, kind, weights, preset, digest=_digest(SHIPPED if weights is None else Path(weights)))
 
 
 def _digest(folder: Path) -> str:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from garfast.errors import ArgumentError, GarfastError, ImageFileError, OutputError, ParametersFileError
 from garfast.fit.output import save_result
-from garfast.fit.pipeline import Fitter, Job, file_digest
+from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.fit.sharing import Share
+from garfast.io.digest import file_digest
 from garfast.io.images import IMAGE_SUFFIXES, read_image
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
 from garfast.landmarks import select_faces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from garfast.errors import ArgumentError
+from garfast.errors import ArgumentError, GarfastError
 from garfast.fit.animate import Sweep, chosen, sheet, there_and_back, transition
 from garfast.fit.edit import Editor, Look, moved_camera
 from garfast.fit.render import render_mesh
 from garfast.fit.rendering import Box
 from garfast.fit.saved_face import Face, SavedFace
 from garfast.fit.texture import unwrap
-from garfast.io.atomic import atomic_folder
-from garfast.io.images import write_image
+from garfast.io.atomic import atomic_folder, check_free
+from garfast.io.images import IMAGE_SUFFIXES, write_image
 from garfast.io.meshes import MeshArrays, write_glb
-from garfast.io.parameters import FILE_NAME, FitParameters, save_parameters
+from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters, save_parameters
 from garfast.io.video import ANIMATION_SUFFIXES, write_animation
 from garfast.ops import vertex_normals
 
@@ -79,18 +81,22 @@ def write_edit(
     suffix = output.suffix.lower()
     if suffix in ANIMATION_SUFFIXES and not clips:
         raise ArgumentError(f"{output.name} is an animation: say what moves with --sweep or --to, or write a .png")
-    if suffix and suffix not in ANIMATION_SUFFIXES and clips:
+    is_picture = suffix in IMAGE_SUFFIXES and suffix not in ANIMATION_SUFFIXES
+    if is_picture and clips:
         raise ArgumentError(f"{output.name} is one picture: write a sweep to a folder, a .gif or an .mp4")
+    replaced = overwrite and _is_edit(output)
+    if not (is_picture or suffix in ANIMATION_SUFFIXES):
+        check_free(output, replace=replaced)
+    titles = _titles(clips)
     drawn = [[_draw(editor, *frame, progress) for frame in zip(clip.faces, clip.looks, strict=True)] for clip in clips]
     moving = [frame for frames in drawn for frame in there_and_back(frames)]
     if suffix in ANIMATION_SUFFIXES:
         write_animation(output, moving, fps=fps)
         return
     picture = _draw(editor, edited, None, progress)
-    if suffix:
+    if is_picture:
         write_image(output, picture)
         return
-    replaced = overwrite and (output / FILE_NAME).is_file()
     with atomic_folder(output, replace=replaced) as staging:
         write_image(staging / "edited.png", picture)
         box = editor.face_box([editor.face, edited, *(face for clip in clips for face in clip.faces)])
@@ -98,12 +104,30 @@ def write_edit(
         write_glb(staging / "mesh.glb", _mesh(edited, editor))
         save_parameters(staging / FILE_NAME, _parameters(saved, edited, output / "edited.png"))
         write_image(staging / "mesh.png", _texture(editor))
-        for clip, frames in zip(clips, drawn, strict=True):
+        for title, frames in zip(titles, drawn, strict=True):
             for number, frame in enumerate(frames):
-                folder = staging / "frames" / clip.title if len(clips) > 1 else staging / "frames"
+                folder = staging / "frames" / title if len(clips) > 1 else staging / "frames"
                 write_image(folder / f"{number:04d}.png", frame)
         if clips:
             write_animation(staging / "edited.gif", moving, fps=fps)
+
+
+def _is_edit(folder: Path) -> bool:
+    """Whether an edit wrote a folder; one that a fit wrote is not replaced by an edit."""
+    try:
+        return "edited" in load_parameters(folder).info
+    except GarfastError:
+        return False
+
+
+def _titles(clips: Sequence[Clip]) -> list[str]:
+    """A folder's name for each clip; two of the same thing are numbered."""
+    seen = Counter[str]()
+    titles = []
+    for clip in clips:
+        seen[clip.title] += 1
+        titles.append(clip.title if seen[clip.title] == 1 else f"{clip.title}-{seen[clip.title]}")
+    return titles
 
 
 def _draw(editor: Editor, face: Face, look: Look | None, progress: Callable[[int], None] | None) -> np.ndarray:
@@ -192,7 +216,7 @@ def _parameters(saved: SavedFace, edited: Face, picture: Path) -> FitParameters:
         residuals=np.full_like(fitted.residuals, np.nan),
         info={
             **{name: fitted.info[name] for name in ("face", "detector", "versions") if name in fitted.info},
-            "image": {"file": str(picture), "sha256": None, "width": width, "height": height},
+            "image": {"file": os.path.abspath(picture), "sha256": None, "width": width, "height": height},
             "opencv": edited.camera.opencv_matrix(edited.pose)[0],
             "opengl": edited.camera.opengl_matrix(edited.pose)[0],
             "intrinsics": edited.camera.intrinsics()[0],

@@ -47,7 +47,8 @@ def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite:
         ArgumentError: a value of the fit is NaN or infinite.
     """
     target = Path(folder)
-    replace = overwrite and (target / FILE_NAME).is_file()
+    own = {*OUTPUT_FILES, LATENT_FILE}
+    replace = overwrite and (target / FILE_NAME).is_file() and all(path.name in own for path in target.iterdir())
     if (target / FILE_NAME).is_file() and not overwrite:
         raise OutputError(f"{target} holds a fit already: overwrite it (--overwrite) or choose another output folder")
     with atomic_folder(target, replace=replace) as staging:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from garfast.fit.stages import (
     texture_stage,
 )
 from garfast.fit.texture import TEXTURE_SIZE, unwrap
+from garfast.io.digest import file_digest
 from garfast.io.images import as_image
 from garfast.landmarks import Detection, select_faces
 from garfast.morphable import Camera, MorphableModel, load_model
@@ -300,15 +300,6 @@ def shipped_present() -> bool:
     from garfast.networks.renderer import SHIPPED
 
     return (SHIPPED / "generator.safetensors").is_file()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def face_size(landmarks: np.ndarray) -> float:

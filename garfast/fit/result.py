@@ -185,7 +185,7 @@ class FitResult:
             residuals=self.residuals,
             info={
                 "image": {
-                    "file": None if self.source is None else str(self.source),
+                    "file": None if self.source is None else os.path.abspath(self.source),
                     "sha256": self.sha256,
                     "width": width,
                     "height": height,

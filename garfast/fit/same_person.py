@@ -10,6 +10,7 @@ from garfast.fit.batch import BatchReport, output_names
 from garfast.fit.output import save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
+from garfast.io.atomic import check_free
 from garfast.io.images import read_image
 from garfast.landmarks import select_faces
 
@@ -40,12 +41,16 @@ def fit_same_person(
     """
     if len(images) < 2:
         raise LandmarkError("--same-person needs at least two photographs of the person")
+    folders_of = dict(zip(images, (output / name for name in output_names(images)), strict=True))
+    for folder in folders_of.values():
+        check_free(folder, replace=overwrite)
+    select_faces(range(1, 1 << 20), face)  # what it cannot be is said before the work
     report = BatchReport()
     fitter = make_fitter()
     for note in fitter.notes:
         tell(note)
     jobs, folders = [], []
-    for image, name in zip(images, output_names(images), strict=True):
+    for image, folder in folders_of.items():
         try:
             photo = read_image(image)
             detections = fitter.detect(photo, image)
@@ -55,7 +60,7 @@ def fit_same_person(
             tell(f"{image}: {error}")
             continue
         jobs.append(Job(photo, detections[index - 1], image, index, len(detections)))
-        folders.append(output / name)
+        folders.append(folder)
     if len(jobs) < 2:
         raise LandmarkError(
             f"only {len(jobs)} of {len(images)} photographs show the person's face: --same-person needs two"

@@ -15,6 +15,7 @@ from torch import Tensor
 from garfast.errors import ArgumentError, ImageFileError, ModelFileError, ParametersFileError
 from garfast.fit.changes import ANGLES, Setting, changed_coefficients
 from garfast.fit.latent import FRAMES, LATENTS
+from garfast.io.digest import file_digest
 from garfast.io.images import read_image
 from garfast.io.parameters import FitParameters, load_parameters
 from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, load_model
@@ -133,7 +134,8 @@ class SavedFace:
         Raises:
             ImageFileError: it is not where it was, or is another one.
         """
-        recorded = self.parameters.info.get("image", {}).get("file")
+        image = self.parameters.info.get("image", {})
+        recorded, digest = image.get("file"), image.get("sha256")
         path = self.photo_path or (None if recorded is None else Path(recorded))
         if path is None:
             raise ImageFileError(f"{self.folder} does not say which photograph was fitted: give it with --photo FILE")
@@ -145,6 +147,11 @@ class SavedFace:
             raise ImageFileError(
                 f"{path} has {photo.shape[1]} x {photo.shape[0]} pixels, but the one that was fitted has {width} x "
                 f"{height}: give the right one with --photo FILE"
+            )
+        # One that is given by name may be the same picture in another format.
+        if self.photo_path is None and digest is not None and file_digest(path) != digest:
+            raise ImageFileError(
+                f"{path} is not the photograph that was fitted, or was changed: give it with --photo FILE"
             )
         return photo
 

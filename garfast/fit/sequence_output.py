@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
 from garfast.fit.texture import sample_texture, unwrap
 from garfast.io.atomic import atomic_folder, atomic_path
+from garfast.io.digest import file_digest
 from garfast.io.images import write_image
 from garfast.io.meshes import MeshArrays, write_glb
 from garfast.io.parameters import FitParameters, save_json, save_parameters
@@ -79,7 +81,8 @@ def save_sequence(
         for number, latent in enumerate(sequence.latents):
             if latent is not None:
                 save_latent(staging / LATENTS / f"{number + 1:06d}.safetensors", latent)
-        save_json(staging / SEQUENCE_FILE, _facts(sequence, source, best))
+        digest = file_digest(source) if source.is_file() else None
+        save_json(staging / SEQUENCE_FILE, _facts(sequence, source, digest, best))
         with atomic_path(staging / "sequence.npz") as temporary:
             np.savez(temporary, **_arrays(sequence))
     return folder
@@ -145,7 +148,7 @@ def frame_parameters(sequence: FittedSequence, number: int, source: Path) -> Fit
         landmarks_fitted=fitted,
         residuals=np.linalg.norm(found - fitted, axis=1).astype(np.float32),
         info={
-            "image": {"file": str(source), "sha256": None, "width": width, "height": height},
+            "image": {"file": os.path.abspath(source), "sha256": None, "width": width, "height": height},
             "frame": {"number": number + 1, "seconds": number / sequence.fps, "lost": bool(sequence.lost[number])},
             "opencv": face.camera.opencv_matrix(face.pose)[0],
             "opengl": face.camera.opengl_matrix(face.pose)[0],
@@ -182,12 +185,19 @@ def _write_mesh(sequence: FittedSequence, best: int, frame: np.ndarray, folder: 
     write_image(folder / "mesh.png", texture)
 
 
-def _facts(sequence: FittedSequence, source: Path, best: int) -> dict[str, Any]:
+def _facts(sequence: FittedSequence, source: Path, digest: str | None, best: int) -> dict[str, Any]:
     height, width = sequence.camera.image_size
     return {
         "format": FORMAT,
         "schema": SCHEMA,
-        "film": {"file": str(source), "frames": len(sequence), "fps": sequence.fps, "width": width, "height": height},
+        "film": {
+            "file": os.path.abspath(source),
+            "sha256": digest,
+            "frames": len(sequence),
+            "fps": sequence.fps,
+            "width": width,
+            "height": height,
+        },
         "model": sequence.model.name,
         "detector": sequence.detector,
         "smoothing_seconds": sequence.smoothing,

@@ -40,6 +40,14 @@ class Share:
         return None if values is None else [entry for entry in values if entry is not None]
 
 
+def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
+    text = environment.get(name) or str(otherwise)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ArgumentError(f"{name} is {text!r}, not a number: start the processes with torchrun") from error
+
+
 @contextmanager
 def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | None]:
     """This process's share, from the variables that ``torchrun`` sets; None where it is alone.
@@ -47,7 +55,8 @@ def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | Non
     Raises:
         ArgumentError: the variables are set in part, or make no sense.
     """
-    if int(environment.get("WORLD_SIZE", "1") or "1") < 2:
+    count = _number(environment, "WORLD_SIZE", 1)
+    if count < 2:
         yield None
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
@@ -55,9 +64,10 @@ def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | Non
         raise ArgumentError(f"WORLD_SIZE is set, but {', '.join(missing)} is not: start the processes with torchrun")
     import torch.distributed as dist
 
-    rank, count = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    rank = _number(environment, "RANK", 0)
+    local_rank = _number(environment, "LOCAL_RANK", rank)
     dist.init_process_group("gloo", rank=rank, world_size=count, timeout=_PATIENCE)
     try:
-        yield Share(rank, count, int(environment.get("LOCAL_RANK", rank)))
+        yield Share(rank, count, local_rank)
     finally:
         dist.destroy_process_group()

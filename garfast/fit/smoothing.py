@@ -11,6 +11,8 @@ from garfast.errors import ArgumentError
 
 # Weight of a sample that is missing: it only keeps the equations solvable.
 _MISSING = 1e-4
+# Seconds; beyond, the equations cannot be solved in double precision for long.
+_LONGEST = 10.0
 
 
 def penalty(seconds: float, fps: float) -> float:
@@ -20,10 +22,12 @@ def penalty(seconds: float, fps: float) -> float:
     1 / (2 pi f).
 
     Raises:
-        ArgumentError: the time is negative or not finite.
+        ArgumentError: the time is negative or too long, or the frames a second are no positive number.
     """
-    if not (math.isfinite(seconds) and seconds >= 0):
-        raise ArgumentError(f"the smoothing time must be a number of seconds from 0, not {seconds}")
+    if not 0 <= seconds <= _LONGEST:
+        raise ArgumentError(f"the smoothing time must be a number of seconds from 0 to {_LONGEST:g}, not {seconds}")
+    if not 0 < fps < math.inf:
+        raise ArgumentError(f"the frames a second must be a positive number, not {fps}")
     return (seconds * fps) ** 4
 
 

@@ -32,7 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(_sentence(target, error)) from error
     finally:
-        with suppress(NotADirectoryError):  # the folder's name is that of a file
+        with suppress(OSError):  # the folder's name is that of a file, or the name is too long
             temporary.unlink(missing_ok=True)
 
 
@@ -58,6 +58,18 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OutputError(_sentence(Path(path), error)) from error
 
 
+def check_free(folder: Path, *, replace: bool = False) -> None:
+    """See that `atomic_folder` may write ``folder``; before long work, that is.
+
+    Raises:
+        OutputError: it is a file, or a folder with files in it that is not to be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write the folder {folder}: there is a file of that name")
+    if not replace and folder.is_dir() and any(folder.iterdir()):
+        raise OutputError(f"the folder {folder} exists already and is not empty: choose another output folder")
+
+
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Iterator[Path]:
     """Give a new folder beside ``path`` and rename it to ``path`` when the block ends without an error.
@@ -75,10 +87,7 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
     token = secrets.token_hex(4)
     staging, old = target.with_name(f".{target.name}-{token}"), target.with_name(f".{target.name}-{token}.old")
     try:
-        if target.exists() and not target.is_dir():
-            raise OutputError(f"cannot write the folder {target}: there is a file of that name")
-        if not replace and target.is_dir() and any(target.iterdir()):
-            raise OutputError(f"the folder {target} exists already and is not empty: choose another output folder")
+        check_free(target, replace=replace)
         staging.mkdir(parents=True)
         yield staging
         if target.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def write_animation(
     path = Path(path)
     if not len(frames) or any(frame.shape != frames[0].shape for frame in frames):
         raise ArgumentError("an animation needs at least one frame, and all of one size")
-    if fps <= 0:
+    if not 0 < fps < math.inf:
         raise ArgumentError(f"an animation needs a positive number of frames a second, not {fps:g}")
     suffix = path.suffix.lower()
     if suffix not in ANIMATION_SUFFIXES:

@@ -59,7 +59,7 @@ def detect(
     if method == "embedded":
         if not embedded_present():
             raise LandmarkError("this installation has no embedded landmark detector: use 'file' or 'face-alignment'")
-        return _some(_detect_embedded(image), "the embedded detector")
+        return _some(_detect_embedded(image, device), "the embedded detector")
     return _automatic(image, photo, device)
 
 
@@ -116,7 +116,7 @@ def _automatic(image: np.ndarray, photo: Path | None, device: str) -> list[Detec
             return found
     if embedded_present():
         tried.append("the embedded detector")
-        found = by_size(_detect_embedded(image))
+        found = by_size(_detect_embedded(image, device))
         if found:
             return found
     if not tried:
@@ -127,9 +127,9 @@ def _automatic(image: np.ndarray, photo: Path | None, device: str) -> list[Detec
     return _some([], " or ".join(tried))
 
 
-def _detect_embedded(image: np.ndarray) -> list[Detection]:
+def _detect_embedded(image: np.ndarray, device: str) -> list[Detection]:
     # By name, so that this module works in an installation without the detector.
-    found: list[Detection] = importlib.import_module(_EMBEDDED).detect_embedded(image)
+    found: list[Detection] = importlib.import_module(_EMBEDDED).detect_embedded(image, device=device)
     return found
 
 

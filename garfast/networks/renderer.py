@@ -144,7 +144,9 @@ def load_renderer(
 
 
 def save_renderer(folder: str | os.PathLike[str], renderer: Renderer) -> dict[str, str]:
-    """Write every network that is there, in half precision; returns their checksums by name.
+    """Write every network of the project's own that is there, in half precision; returns their checksums by name.
+
+    One that takes its place, such as a recogniser of the user's, stays with its own file.
 
     Raises:
         OutputError: a file cannot be written.
@@ -152,7 +154,9 @@ def save_renderer(folder: str | os.PathLike[str], renderer: Renderer) -> dict[st
     Path(folder).mkdir(parents=True, exist_ok=True)
     sums = {}
     for kind, network in renderer.networks().items():
-        config: Any = network.config
+        config: Any = getattr(network, "config", None)
+        if config is None:
+            continue
         values = dict(config) if isinstance(config, Mapping) else asdict(config)
         notes = renderer.notes if kind == "generator" else {}
         sums[kind] = save_weights(Path(folder) / f"{kind}.safetensors", network, kind=kind, config=values, notes=notes)

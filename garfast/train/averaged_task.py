@@ -69,7 +69,7 @@ class AveragedTask:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state_dict` gave.
+        """Take back what :meth:`state_dict` gave, but for the learning rate, which may be another now.
 
         Raises:
             ValueError: the state belongs to another batch size, seed or picture size.
@@ -77,5 +77,9 @@ class AveragedTask:
         if any(state["settings"][name] != getattr(self.settings, name) for name in ("batch", "seed", "size")):
             raise ValueError("other settings")
         self.network.load_state_dict(state["network"])
+        rates = [group["rate"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average.state = dict(state["average"])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["rate"] = rate
+        own = self.average.state
+        self.average.state = {name: value.to(own[name].device) for name, value in state["average"].items()}

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -197,7 +198,7 @@ def _resume(task: Task, out: Path, crew: Crew) -> int:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         step = int(saved["step"])
         task.load_state_dict(saved["task"])
-    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError) as error:
+    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise TrainingError(
             f"{path} is not a checkpoint of this run: choose an empty folder, or the settings it was made with"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from garfast.cli import main
-from garfast.io.images import read_image
+from garfast.io.digest import file_digest
+from garfast.io.images import read_image, write_image
 from garfast.morphable import MorphableModel
 from tests.fit.saved_faces import save_fit
 
@@ -69,19 +71,61 @@ def test_says_what_is_wrong(fits: Path, arguments: list[str], words: str) -> Non
 
 
 def test_a_folder_is_replaced_only_when_told(fits: Path, tmp_path: Path) -> None:
-    shutil.copytree(fits / "anna", tmp_path / "mine")
-    arguments = ["edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", "mine"]
+    arguments = ["edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", "mine.v1"]
+    assert run(*arguments).exit_code == 0
     refused = run(*arguments)
     assert refused.exit_code == 1
     assert "exists already" in refused.output
+    (tmp_path / "mine.v1" / "edited.png").unlink()
     assert run(*arguments, "--overwrite").exit_code == 0
-    assert (tmp_path / "mine" / "edited.png").is_file()
+    assert (tmp_path / "mine.v1" / "edited.png").is_file()
+
+
+def test_an_edit_does_not_replace_a_fit(fits: Path, tmp_path: Path) -> None:
+    shutil.copytree(fits / "anna", tmp_path / "mine")
+    before = sorted(path.name for path in (tmp_path / "mine").iterdir())
+    refused = run("edit", "mine", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", "mine", "--overwrite")
+    assert refused.exit_code == 1
+    assert "exists already" in refused.output
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == before
+
+
+def test_two_sweeps_of_one_thing_keep_their_frames(fits: Path, tmp_path: Path) -> None:
+    sweeps = ["--sweep", "yaw=-10:10:3", "--sweep", "yaw=0:5:2"]
+    result = run("edit", fits / "anna", *sweeps, "--no-renderer", "--size", "48", "-o", "turns")
+    assert result.exit_code == 0, result.output
+    frames = tmp_path / "turns" / "frames"
+    assert [len(list((frames / name).iterdir())) for name in ("yaw", "yaw-2")] == [3, 2]
+
+
+def test_another_picture_in_the_photographs_place_is_refused(fits: Path, tmp_path: Path) -> None:
+    shutil.copytree(fits / "anna", tmp_path / "mine")
+    path = tmp_path / "mine" / "params.json"
+    parameters = json.loads(path.read_text())
+    photo = Path(parameters["image"]["file"])
+    parameters["image"]["sha256"] = file_digest(photo)
+    path.write_text(json.dumps(parameters))
+    arguments = ["edit", "mine", "--exp", "smile=1", "--no-renderer", "--size", "48"]
+    assert run(*arguments, "-o", "a.png").exit_code == 0
+    write_image(tmp_path / "other.png", read_image(photo)[::-1])
+    parameters["image"]["file"] = str(tmp_path / "other.png")
+    path.write_text(json.dumps(parameters))
+    refused = run(*arguments, "-o", "b.png")
+    assert refused.exit_code == 1
+    assert "not the photograph that was fitted" in refused.output
+    assert run(*arguments, "--photo", "other.png", "-o", "c.png").exit_code == 0
 
 
 def test_renders(fits: Path, tmp_path: Path) -> None:
     result = run("render", fits / "anna", "--mode", "normals", "--view", "photo", "-o", "n.png")
     assert result.exit_code == 0, result.output
     assert read_image(tmp_path / "n.png").shape == (240, 200, 3)
+    result = run("render", fits / "anna", "--mode", "normals", "--view", "photo", "--size", "120", "-o", "h.png")
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "h.png").shape == (120, 100, 3)
+    result = run("render", fits / "anna", "--mode", "normals", "--view", "photo", "--size", "120x120", "-o", "q.png")
+    assert result.exit_code == 1
+    assert "give one number as --size, its longest side" in result.output
     result = run("render", "--model", "tiny", "--exp", "smile=1", "--yaw", "20", "--size", "40", "-o", "s.png")
     assert result.exit_code == 0, result.output
     assert read_image(tmp_path / "s.png").shape == (40, 40, 3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from garfast.errors import GarfastError, LandmarkError
+from garfast.errors import ArgumentError, LandmarkError, OutputError
 from garfast.fit import refine_judge
 from garfast.fit.pipeline import Fitter, Job, default_stages
 from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
@@ -84,8 +84,11 @@ def test_photographs_without_a_face_are_left_out(tmp_path: Path, tiny_model: Mor
     assert [image.name for image, _ in report.failed] == ["0.png"]
     assert len(told) == 1
     with pytest.raises(LandmarkError, match="only 1 of 2"):
-        fit_same_person(images[:2], tmp_path / "out", make_fitter, tell=told.append)
+        fit_same_person(images[:2], tmp_path / "two", make_fitter, tell=told.append)
     with pytest.raises(LandmarkError, match="at least two"):
         fit_same_person(images[:1], tmp_path / "out", make_fitter)
-    with pytest.raises(GarfastError):
-        fit_same_person(images, tmp_path / "out", make_fitter, tell=told.append)
+    # Before any work.
+    with pytest.raises(OutputError, match="exists already"):
+        fit_same_person(images, tmp_path / "out", lambda: pytest.fail("fits"), tell=told.append)
+    with pytest.raises(ArgumentError, match="the face to use"):
+        fit_same_person(images, tmp_path / "new", lambda: pytest.fail("fits"), face="left", tell=told.append)

@@ -17,6 +17,7 @@ from garfast.fit.pipeline import default_stages
 from garfast.fit.saved_face import load_face
 from garfast.fit.sequence import FittedSequence, described, fit_sequence, track
 from garfast.fit.sequence_output import best_frame, overlay, save_sequence
+from garfast.io.digest import file_digest
 from garfast.io.images import read_image, write_image
 from garfast.io.video import open_video, write_animation
 from garfast.landmarks import Detection
@@ -181,12 +182,28 @@ def test_photographs_of_one_person(home: Path) -> None:
     assert shapes[0] == shapes[1] == shapes[2]
 
 
+def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
+    write_animation(home / "film.gif", [read_image(home / "frames" / f"f{k}.png") for k in (9, 10)])
+    facts = home / "out" / "film" / "sequence.json"
+    facts.parent.mkdir(parents=True)
+    facts.write_text(json.dumps({"film": {"sha256": file_digest(home / "film.gif")}}))
+    for name in ("film.gif", "*.gif"):
+        code, output = run(name)
+        assert code == 0, output
+        assert "done already" in output
+    facts.write_text(json.dumps({"film": {"sha256": "0" * 64}}))
+    code, output = run("film.gif")
+    assert code == 1
+    assert "the fit of another film" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["nothing.mp4"], "there is no film nothing.mp4"),
         (["film.gif", "frames/f9.png"], "cannot be fitted in one go"),
         (["frames", "--sequence", "--same-person"], "exclude each other"),
+        (["film.gif", "--face", "2"], "leave out --face 2"),
         (["frames/f9.png", "--same-person"], "at least two photographs"),
         (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "seconds"),
     ],

@@ -32,6 +32,14 @@ def test_half_of_the_variables() -> None:
         pass
 
 
+def test_a_rank_that_is_no_number() -> None:
+    with (
+        pytest.raises(ArgumentError, match="RANK is 'x'"),
+        sharing({"WORLD_SIZE": "2", "RANK": "x", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}),
+    ):
+        pass
+
+
 def test_reports_become_one() -> None:
     one = BatchReport([(Path("a"), Path("out/a"))], [Path("b")], [])
     two = BatchReport([], [Path("c")], [(Path("d"), "no face")])

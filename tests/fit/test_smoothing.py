@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -58,3 +60,9 @@ def test_rotations_go_the_short_way() -> None:
     back = Rotation.from_matrix(out).as_rotvec()[:, 1]
     np.testing.assert_allclose(np.rad2deg(np.unwrap(back)) % 360, angles, atol=0.3)
     np.testing.assert_allclose(out @ out.transpose(0, 2, 1), np.broadcast_to(np.eye(3), out.shape), atol=1e-9)
+
+
+@pytest.mark.parametrize(("seconds", "fps"), [(-1, 25), (1000, 25), (math.nan, 25), (0.1, math.nan), (0.1, 0)])
+def test_times_that_make_no_sense(seconds: float, fps: float) -> None:
+    with pytest.raises(ArgumentError):
+        penalty(seconds, fps)

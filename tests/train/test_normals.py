@@ -113,6 +113,15 @@ def test_training_resumes_bit_by_bit(portraits, tmp_path):
     assert set(figures) == {"degrees", "median", "overlap"}
 
 
+def test_a_resumed_training_has_the_rate_it_is_given_now(portraits):
+    first = NormalTask(SMALL, portraits, NARROW)
+    first.step(0)
+    slower = NormalTask(replace(SMALL, rate=0.1 * SMALL.rate), portraits, NARROW)
+    slower.load_state_dict(first.state_dict())
+    rates = {group["rate"] for group in slower.optimizer.param_groups}
+    assert rates == {0.1 * SMALL.rate, SMALL.end_rate}
+
+
 def test_too_few_portraits_are_refused():
     with pytest.raises(TrainingError, match="more than 1034 are needed"):
         NormalTask(NormalTraining(), FakePortraits(1030, 8))

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     help="Folder of renderer weights whose networks compare the pictures. Default: those of --weights, or the shipped.",
 )
 @click.option(
-    "--size", type=click.IntRange(32, 1024), default=256, show_default=True, help="Side of pictures from files."
+    "--size",
+    type=click.IntRange(32, 1024),
+    help="Side of pictures from files.  [default: 256, or the renderer's with --weights]",
 )
 @click.option(
     "--truncation", type=float, default=1.0, show_default=True, help="Of the drawn pictures' styles; 1: none."
@@ -50,7 +52,7 @@ def command(
     count: int | None,
     inception: Path | None,
     features: Path | None,
-    size: int,
+    size: int | None,
     truncation: float,
     seed: int,
     batch: int,
@@ -82,6 +84,7 @@ def command(
         extractor = own_features(renderer)
     else:
         extractor = own_features(load_renderer(features, device=device))
+    size = size or (256 if renderer is None else renderer.size)
     first = _statistics(reference, extractor, size, batch, count)
     if renderer is None:
         assert pictures is not None

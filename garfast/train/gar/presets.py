@@ -24,7 +24,7 @@ class LossWeights:
             small renderer learns from them many times faster than from the adversary alone.
         perceptual: of the same difference as the perceptual network sees it.
         spread: keeps V's codes of photographs uniform on the sphere from which z is drawn.
-        latent: V has to find the code of G's own pictures again (first part of equation 11).
+        latent: V has to find the code of G's own pictures again (first part of equation 11), and G to show it in them.
     """
 
     adversarial: float = 1.0
@@ -41,7 +41,12 @@ class LossWeights:
     @property
     def inverts(self) -> bool:
         """Whether V is trained along."""
-        return max(self.reconstruction, self.perceptual, self.spread, self.latent) > 0
+        return self.pairs or self.latent > 0
+
+    @property
+    def pairs(self) -> bool:
+        """Whether photographs with known geometry are drawn again."""
+        return max(self.reconstruction, self.perceptual, self.spread) > 0
 
 
 @dataclass(frozen=True)
@@ -108,8 +113,19 @@ class GarTraining:
             raise ArgumentError(
                 f"GarTraining: batch must be a multiple of 4 * accumulate = {4 * self.accumulate}, not {self.batch}"
             )
-        if self.weights.inverts and self.weights.latent == 0 and self.paired == 0:
-            raise ArgumentError("GarTraining: the reconstruction losses need paired > 0 photographs a step")
+        if self.paired % self.accumulate or self.paired < 0:
+            raise ArgumentError(
+                f"GarTraining: paired must be a multiple of accumulate = {self.accumulate}, not {self.paired}"
+            )
+        if self.paired == 0 and (self.warmup > 0 or (self.weights.pairs and self.weights.latent == 0)):
+            raise ArgumentError(
+                "GarTraining: the reconstruction losses, which the warm-up consists of, need paired > 0 photographs a "
+                "step"
+            )
+        if self.warmup > 0 and not self.weights.pairs:
+            raise ArgumentError("GarTraining: no loss is left for the warm-up: set warmup=0")
+        if self.weights.spread > 0 and self.paired == self.accumulate:
+            raise ArgumentError("GarTraining: weights.spread compares codes and needs paired >= 2 * accumulate")
 
 
 _SYNTH = GarTraining(
@@ -176,25 +192,36 @@ def override(settings: GarTraining, changes: dict[str, Any], texts: tuple[str, .
     Raises:
         ArgumentError: a name is unknown or a value cannot be read.
     """
-    result = replace(settings, **changes)
+    # All at once, since some only make sense together.
+    tree: dict[str, Any] = dict(changes)
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign:
             raise ArgumentError(f"a setting is changed with NAME=VALUE, not {text!r}")
-        result = _replaced(result, name.split("."), value, name)
-    return result
+        _plan(settings, name.split("."), value, name, tree)
+    return _rebuilt(settings, tree)
 
 
-def _replaced(settings: Any, path: list[str], value: str, whole: str) -> Any:
+def _plan(settings: Any, path: list[str], value: str, whole: str, tree: dict[str, Any]) -> None:
+    """Note in ``tree``, which has the form of the settings, that one of them gets a value."""
     names = {item.name for item in fields(settings)}
     if path[0] not in names:
         raise ArgumentError(f"there is no setting {whole!r}: {path[0]!r} is none of {', '.join(sorted(names))}")
     old = getattr(settings, path[0])
-    if len(path) > 1:
-        if not is_dataclass(old):
-            raise ArgumentError(f"the setting {whole!r} does not exist: {path[0]!r} has no parts")
-        return replace(settings, **{path[0]: _replaced(old, path[1:], value, whole)})
-    return replace(settings, **{path[0]: _read(old, value, whole)})
+    if len(path) == 1:
+        tree[path[0]] = _read(old, value, whole)
+        return
+    if not is_dataclass(old):
+        raise ArgumentError(f"the setting {whole!r} does not exist: {path[0]!r} has no parts")
+    _plan(old, path[1:], value, whole, tree.setdefault(path[0], {}))
+
+
+def _rebuilt(settings: Any, tree: dict[str, Any]) -> Any:
+    new = {
+        name: _rebuilt(getattr(settings, name), value) if isinstance(value, dict) else value
+        for name, value in tree.items()
+    }
+    return replace(settings, **new)
 
 
 def _read(old: Any, value: str, name: str) -> Any:

@@ -121,13 +121,13 @@ class GarTask:
         device: torch.device | str = "cpu",
         impl: str = "auto",
     ) -> None:
-        if settings.paired and portraits is None:
+        if settings.paired and settings.weights.pairs and portraits is None:
             raise TrainingError("the reconstruction losses need portraits with known geometry: see --portraits")
         self.settings, self.photos, self.portraits, self.teachers = settings, photos, portraits, teachers
         self.reporter: Reporter | None = None
         """Takes a picture of samples at each evaluation; none where None."""
         self.meter = Meter(device)
-        self.first = HELD_OUT if photos.count > 2 * HELD_OUT else 0
+        self.first = _first_row(photos.count)
         if photos.count <= self.first:
             raise TrainingError("there are no photographs to train on")
         self.device = torch.device(device)
@@ -220,7 +220,7 @@ class GarTask:
             losses: dict[str, tuple[float, Tensor]] = {}
             if step >= settings.warmup:
                 losses |= self._renderer_losses(step, part)
-            if settings.paired:
+            if settings.paired and weights.pairs:
                 losses |= self._paired_losses(step, part)
             total = torch.stack([weight * value for weight, value in losses.values()]).sum()
             (total / settings.accumulate).backward()
@@ -280,7 +280,8 @@ class GarTask:
         assert self.portraits is not None
         assert self.inverter is not None
         count = settings.paired // settings.accumulate
-        rows = self._rows(step, part, 2, count, self.portraits.count)
+        rng = np.random.default_rng([settings.seed, step, part, 2])
+        rows = rng.integers(_first_row(self.portraits.count), self.portraits.count, count)
         photo = self.pictures(self.portraits, rows)
         scene = self.scene(self.portraits.geometry(rows), count)
         losses: dict[str, tuple[float, Tensor]] = {}
@@ -315,10 +316,6 @@ class GarTask:
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.settings.bfloat16)
-
-    def _rows(self, step: int, part: int, stage: int, count: int, available: int) -> np.ndarray:
-        rng = np.random.default_rng([self.settings.seed, step, part, stage])
-        return rng.integers(min(self.first, available - 1), available, count)
 
     def _order(self) -> ShardedOrder:
         """Every photograph once an epoch; anew when a folder that is still being filled has grown."""
@@ -423,6 +420,7 @@ class GarTask:
         """The averaged generator and inverter with the teachers, for evaluation and export."""
         generator = Generator(self.settings.generator)
         generator.load_state_dict(self.average.state)
+        _centre(generator)
         inverter = None
         if self.inverter_average is not None:
             inverter = Inverter(self.settings.generator)
@@ -487,6 +485,20 @@ class GarTask:
             "discriminator_optimizer": self.discriminator_optimizer,
         }
         return parts if self.inverter is None else {**parts, "inverter": self.inverter}
+
+
+@torch.no_grad()
+def _centre(generator: Generator) -> None:
+    """Put the mean style where it is. The running mean starts at 0, and a short training does not move it all the way;
+    where parameters enter beside z, it is the best there is."""
+    if generator.config.condition != "params":
+        z = torch.randn(8192, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+        generator.mapping.mean_w.copy_(generator.mapping(z).mean(0))
+
+
+def _first_row(count: int) -> int:
+    """The first of so many pictures that is trained on."""
+    return HELD_OUT if count > 2 * HELD_OUT else 0
 
 
 def _adam(parameters: Any, rate: float, every: int) -> torch.optim.Adam:

@@ -182,6 +182,52 @@ def test_growing_from_something_else(task, tmp_path):
         start_from(task, tmp_path / "empty")
 
 
+def test_settings_that_only_make_sense_together():
+    settings = override(
+        preset_settings("synth-128"),
+        {},
+        ("generator.condition=params", "generator.params_dim=60", "generator.size=64", "discriminator.size=64"),
+    )
+    assert (settings.generator.params_dim, settings.discriminator.size) == (60, 64)
+    assert override(preset_settings("ffhq-256"), {}, ("weights.reconstruction=5", "paired=8")).paired == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (("paired=0",), "need paired > 0"),
+        (("paired=6", "accumulate=4", "batch=16"), "multiple of accumulate = 4"),
+        (("paired=2", "accumulate=2"), "paired >= 2"),
+        (("weights.reconstruction=0", "weights.perceptual=0", "weights.spread=0"), "set warmup=0"),
+    ],
+)
+def test_settings_without_a_loss_or_a_partner_are_refused(changes, sentence):
+    with pytest.raises(ArgumentError, match=sentence):
+        override(preset_settings("synth-128"), {}, changes)
+
+
+def test_losses_of_weight_0_draw_no_portraits(monkeypatch):
+    weights = replace(tiny_settings().weights, reconstruction=0, perceptual=0, spread=0)
+    task = make_task(tiny_settings(weights=weights))
+    monkeypatch.setattr(task, "_paired_losses", None)
+    assert "g_reconstruction" not in task.step(1)
+
+
+def test_the_exported_mean_style_is_the_mean_of_styles(task):
+    task.step(0)
+    mapping = task.renderer().generator.mapping
+    styles = mapping(torch.randn(20_000, task.settings.generator.z_dim, generator=torch.Generator().manual_seed(3)))
+    spread = styles.std(0) / 8192**0.5
+    assert ((mapping.mean_w - styles.mean(0)).abs() < 6 * spread + 1e-6).all()
+
+
+def test_a_network_without_a_configuration_stays_out_of_the_folder(task, tmp_path):
+    task.teachers.identity = torch.nn.Flatten()
+    task.export(tmp_path, {})
+    assert not (tmp_path / "identity.safetensors").exists()
+    assert load_renderer(tmp_path).identity is None
+
+
 def test_presets_and_overrides():
     assert set(PRESETS) == {"tiny-64", "synth-128", "ffhq-256", "ffhq-1024"}
     settings = override(preset_settings("ffhq-256"), {"seed": 3}, ("weights.normal=0", "prior.yaw=0.3", "mirror=false"))
