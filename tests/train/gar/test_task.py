@@ -85,12 +85,10 @@ def test_condition_on_parameters():
     model = make_task().sampler.models[0]
     count = model.num_shape + model.num_exp + 3
     texts = ("generator.condition=params", f"generator.params_dim={count}")
-    settings = tiny_settings()
-    generator = replace(settings.generator, condition="params", params_dim=count)
-    task = make_task(replace(settings, generator=generator))
+    task = make_task(override(tiny_settings(), {}, texts))
     assert "path_length" in task.step(0)
-    with pytest.raises(ArgumentError):
-        override(settings, {}, texts)  # one at a time the configuration is not consistent
+    with pytest.raises(ArgumentError, match="params_dim"):
+        override(tiny_settings(), {}, texts[:1])
 
 
 def test_weight_zero_switches_a_loss_off():
