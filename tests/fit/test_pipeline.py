@@ -204,6 +204,10 @@ def test_saving_again(tmp_path: Path, result: FitResult, monkeypatch: pytest.Mon
     with pytest.raises(OutputError, match="overwrite"):
         result.save(tmp_path / "face")
     (tmp_path / "face" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        result.save(tmp_path / "face", overwrite=True)
+    (tmp_path / "face" / "notes.txt").unlink()
+    (tmp_path / "face" / "mesh.obj").unlink()
     result.save(tmp_path / "face", overwrite=True)
     assert sorted(p.name for p in (tmp_path / "face").iterdir()) == sorted(OUTPUT_FILES)
     (tmp_path / "other").mkdir()

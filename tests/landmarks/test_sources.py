@@ -38,8 +38,8 @@ def available(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             called.append(f"face-alignment on {device}")
             return face_alignment or []
 
-        def run_embedded(image: np.ndarray) -> list[Detection]:
-            called.append("embedded")
+        def run_embedded(image: np.ndarray, *, device: str) -> list[Detection]:
+            called.append(f"embedded on {device}")
             return embedded or []
 
         module = types.ModuleType("garfast.landmarks.embedded")
@@ -77,7 +77,7 @@ def test_auto_gives_a_photo_without_faces_to_the_next(available: Callable[..., l
     faces = detect(PHOTO)
     assert [face.source for face in faces] == ["embedded", "embedded"]
     assert faces[0].size > faces[1].size
-    assert called == ["face-alignment on cpu", "embedded"]
+    assert called == ["face-alignment on cpu", "embedded on cpu"]
 
 
 def test_auto_finds_no_face(available: Callable[..., list[str]]) -> None:
@@ -97,7 +97,7 @@ def test_named_detectors(available: Callable[..., list[str]], photo: Path) -> No
     called = available(_faces("face-alignment", 3), _faces("embedded", 9))
     assert detect(PHOTO, "embedded", photo)[0].source == "embedded"
     assert detect(PHOTO, "face-alignment", photo)[0].source == "face-alignment"
-    assert called == ["embedded", "face-alignment on cpu"]
+    assert called == ["embedded on cpu", "face-alignment on cpu"]
     available([], None)
     with pytest.raises(NoFaceError, match="by face-alignment"):
         detect(PHOTO, "face-alignment")
