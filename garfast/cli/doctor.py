@@ -125,9 +125,24 @@ def _models() -> Iterator[Finding]:
         load_model(default)
         yield Finding(section, "default", "ok", default)
     except GarfastError as error:
-        yield Finding(section, "default", "broken", str(error), "garfast model default builtin")
+        yield Finding(section, "default", "broken", str(error), _other_default())
     if "ict" not in [entry.name for entry in list_models()]:
         yield Finding(section, "ict", "off", "not imported", "garfast model download ict (more detail, MIT licence)")
+
+
+def _other_default() -> str:
+    """How to get a default model that works."""
+    from garfast.errors import GarfastError
+    from garfast.morphable import default_model_name
+    from garfast.morphable.registry import settings_path
+
+    if os.environ.get("GARFAST_MODEL"):
+        return "unset GARFAST_MODEL, which overrides the stored default"
+    try:
+        default_model_name()
+    except GarfastError:
+        return f"delete {settings_path()}"
+    return "garfast model default builtin"
 
 
 def _repair(path: Path | None) -> str:
@@ -177,7 +192,7 @@ def command() -> None:
         if finding.suggestion:
             click.echo(f"         {'':<15} -> {finding.suggestion}")
         broken += finding.state == "broken"
-    if broken:
-        raise click.exceptions.Exit(1)
     if os.environ.get("GARFAST_MODEL"):
         click.echo(f"\nGARFAST_MODEL={os.environ['GARFAST_MODEL']} overrides the stored default model.")
+    if broken:
+        raise click.exceptions.Exit(1)

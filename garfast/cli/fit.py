@@ -100,6 +100,7 @@ def command(
     params.json (coefficients, pose, camera, landmarks); with a renderer, latent.safetensors (style and noise) as well.
 
     A photograph that was fitted before is skipped; one that fails does not stop the others, and makes the exit code 1.
+    With --same-person all are fitted together, into folders that hold no fits yet.
 
     The full fit first finds the face from its landmarks, then style and noise by inverting the renderer, and then
     descends in stages on shape, expression, pose, style and noise together. It is kept only where the face's normals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,8 @@ def default_command(name: str | None) -> None:
     if name is not None:
         set_default_model(name)
     click.echo(default_model_name())
+    if name is not None and (override := os.environ.get("GARFAST_MODEL")):
+        click.echo(f"GARFAST_MODEL={override} overrides what was stored now: unset it.", err=True)
 
 
 def describe(model: MorphableModel) -> dict[str, Any]:

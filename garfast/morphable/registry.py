@@ -104,16 +104,17 @@ def set_default_model(name: str) -> None:
         if name.endswith(".npz") or os.sep in name:
             name = str(Path(name).resolve())
     settings = _settings() | {"model": name}
-    with atomic_path(_settings_path()) as temporary:
+    with atomic_path(settings_path()) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-def _settings_path() -> Path:
+def settings_path() -> Path:
+    """Where the user's settings are, or would be."""
     return data_directory() / "settings.json"
 
 
 def _settings() -> dict[str, object]:
-    path = _settings_path()
+    path = settings_path()
     if not path.exists():
         return {}
     try:

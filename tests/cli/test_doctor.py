@@ -37,6 +37,21 @@ def test_doctor_names_a_broken_model_and_fails(tmp_path):
     assert "delete" in result.output
 
 
+def test_doctor_says_how_to_get_a_default_model_that_works(tmp_path, monkeypatch):
+    (tmp_path / "settings.json").write_text("{")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert f"-> delete {tmp_path / 'settings.json'}" in result.output
+    monkeypatch.setenv("GARFAST_MODEL", "nope")
+    (tmp_path / "settings.json").unlink()
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 1
+    assert "-> unset GARFAST_MODEL" in result.output
+    assert "GARFAST_MODEL=nope overrides" in result.output
+    result = CliRunner().invoke(main, ["model", "default", "builtin"])
+    assert "unset it" in result.output
+
+
 def test_doctor_suggests_what_to_do_about_a_missing_package_and_module(monkeypatch):
     real = importlib.metadata.version
 
