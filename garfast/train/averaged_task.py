@@ -77,9 +77,10 @@ class AveragedTask:
         if any(state["settings"][name] != getattr(self.settings, name) for name in ("batch", "seed", "size")):
             raise ValueError("other settings")
         self.network.load_state_dict(state["network"])
-        rates = [group["rate"] for group in self.optimizer.param_groups]
+        # Where a group has a base rate; elsewhere every step sets the learning rate from the settings.
+        rates = [{"rate": group["rate"]} if "rate" in group else {} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["rate"] = rate
+            group.update(rate)
         own = self.average.state
         self.average.state = {name: value.to(own[name].device) for name, value in state["average"].items()}
