@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from garfast.errors import ArgumentError
 from garfast.ops import _dispatch
@@ -70,8 +69,7 @@ def upfirdn2d(
     backend = _dispatch.resolve(_OP, impl, x.device.type)
     if backend == "reference":
         return upfirdn2d_reference(x, taps, up, down, sides, flip_filter, gain)
-    if forward_ad._current_level >= 0:
-        _dispatch.refuse_tangents(x)
+    _dispatch.refuse_tangents(x)
     return torch.ops.garfast.upfirdn2d(x, taps, up, down, sides, flip_filter, float(gain), backend)
 
 

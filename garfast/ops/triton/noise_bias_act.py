@@ -67,9 +67,9 @@ def epilogue(
     sample, pixel, channel, pixel_in, channel_in, within, channels, alpha, gain, clamp,
     HAS_D: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_FULL: tl.constexpr, HAS_SHIFT: tl.constexpr,
     SHIFT_FULL: tl.constexpr, HAS_NOISE: tl.constexpr, HAS_STRENGTH: tl.constexpr, HAS_BIAS: tl.constexpr,
-    CLAMP: tl.constexpr, ACC: tl.constexpr,
+    CLAMP: tl.constexpr, ACC: tl.constexpr, PIXELS_FIRST: tl.constexpr = True,
 ):  # fmt: skip
-    """The whole epilogue of a tile [pixels, channels] that lies at ``within`` in its sample."""
+    """The whole epilogue of a tile that lies at ``within`` in its sample: [pixels, channels] or [channels, pixels]."""
     pixel_scale, pixel_shift = pixel_terms(
         scale_map, shift_map, noise, strength, scale_stride, shift_stride, noise_stride, sample, pixel, pixel_in,
         HAS_SCALE and not SCALE_FULL, HAS_SHIFT and not SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, ACC,
@@ -77,9 +77,14 @@ def epilogue(
     channel_scale, channel_shift = channel_terms(
         scale_channel, bias, channels, sample, channel, channel_in, HAS_D, HAS_BIAS, ACC
     )
-    inside = pixel_in[:, None] & channel_in[None, :]
-    scale = pixel_scale[:, None] * channel_scale[None, :]
-    shift = pixel_shift[:, None] + channel_shift[None, :]
+    if PIXELS_FIRST:
+        inside = pixel_in[:, None] & channel_in[None, :]
+        scale = pixel_scale[:, None] * channel_scale[None, :]
+        shift = pixel_shift[:, None] + channel_shift[None, :]
+    else:
+        inside = channel_in[:, None] & pixel_in[None, :]
+        scale = channel_scale[:, None] * pixel_scale[None, :]
+        shift = channel_shift[:, None] + pixel_shift[None, :]
     if SCALE_FULL:
         scale *= tl.load(scale_map + sample * scale_stride + within, inside, 0).to(ACC)
     if SHIFT_FULL:
@@ -115,25 +120,13 @@ def _forward_kernel(
         pixel, pixel_in, channel, channel_in = row, row_in, lane, lane_in
     else:
         pixel, pixel_in, channel, channel_in = lane, lane_in, row, row_in
-    pixel_scale, pixel_shift = pixel_terms(
-        scale_map, shift_map, noise, strength, scale_stride, shift_stride, noise_stride, sample, pixel, pixel_in,
-        HAS_SCALE and not SCALE_FULL, HAS_SHIFT and not SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, ACC,
+    result = epilogue(
+        tl.load(x + offset, inside, 0).to(ACC), scale_channel, scale_map, shift_map, noise, strength, bias,
+        scale_stride, shift_stride, noise_stride, sample, pixel, channel, pixel_in, channel_in, within, channels,
+        alpha, gain, clamp, HAS_D, HAS_SCALE, SCALE_FULL, HAS_SHIFT, SHIFT_FULL, HAS_NOISE, HAS_STRENGTH, HAS_BIAS,
+        CLAMP, ACC, LAST,
     )  # fmt: skip
-    channel_scale, channel_shift = channel_terms(
-        scale_channel, bias, channels, sample, channel, channel_in, HAS_D, HAS_BIAS, ACC
-    )
-    if LAST:
-        scale = pixel_scale[:, None] * channel_scale[None, :]
-        shift = pixel_shift[:, None] + channel_shift[None, :]
-    else:
-        scale = channel_scale[:, None] * pixel_scale[None, :]
-        shift = channel_shift[:, None] + pixel_shift[None, :]
-    if SCALE_FULL:
-        scale *= tl.load(scale_map + sample * scale_stride + within, inside, 0).to(ACC)
-    if SHIFT_FULL:
-        shift += tl.load(shift_map + sample * shift_stride + within, inside, 0).to(ACC)
-    value = tl.load(x + offset, inside, 0).to(ACC) * scale + shift
-    tl.store(y + offset, activate(value, alpha, gain, clamp, CLAMP).to(y.dtype.element_ty), inside)
+    tl.store(y + offset, result.to(y.dtype.element_ty), inside)
 
 
 @triton.jit
