@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from garfast.errors import EvaluationError
-from garfast.evaluate.drawing import Condition, draw
-from garfast.evaluate.renderer_quality import HeldOut, first_condition, random_noise, spherical
+from garfast.evaluate.drawing import draw
+from garfast.evaluate.renderer_quality import HeldOut, held_out_condition, random_noise
+from garfast.networks.generator import on_sphere
 from garfast.networks.renderer import Renderer
+from garfast.train.condition import Condition
 
 RATES = (0.01, 0.03, 0.1)
 """Adam's steps that the optimisation from the mean style is tried with; the best counts at every step."""
@@ -69,7 +71,7 @@ def inversion_curves(
         raise EvaluationError("there is no inverter in these weights")
     device = renderer.generator.constant.device
     rows = list(range(0, held_out.count, max(1, held_out.count // faces)))[:faces]
-    condition = first_condition(renderer, held_out, rows)
+    condition = held_out_condition(renderer, held_out, rows)
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
     with torch.no_grad():
@@ -84,7 +86,7 @@ def _curve(
     assert renderer.inverter is not None
     with torch.no_grad():
         found = renderer.inverter(target)
-        again = draw(renderer.generator, condition, spherical(found.z), noise=found.noise)
+        again = draw(renderer.generator, condition, on_sphere(found.z), noise=found.noise)
         inverter = _errors(renderer, again, target)
     curves = [_descent(renderer, condition, target, steps, every, rate) for rate in rates]
     marks = tuple(range(0, steps + 1, every))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import EvaluationError, GarfastWarning
-from garfast.evaluate.drawing import Condition, condition_of, draw, to_bytes
+from garfast.evaluate.drawing import draw, to_bytes
 from garfast.evaluate.features import FeatureExtractor, own_features
 from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
-from garfast.networks.landmark_net import CROP, LandmarkNet
-from garfast.networks.normal_estimator import estimate_both_sides
+from garfast.networks.landmark_net import LandmarkNet, find_landmarks
+from garfast.networks.normal_estimator import FACE, angles_between, estimate_both_sides
 from garfast.networks.renderer import Renderer
-from garfast.train.portraits import HELD_OUT, Geometry, Portraits, normal_maps
-
-FACE = 1e-3
-"""Pixels whose squared normal is longer belong to the face."""
+from garfast.train.condition import Condition, condition_of
+from garfast.train.portraits import HELD_OUT, Geometry, Portraits, landmark_places, normal_maps
 
 _CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
 
@@ -61,7 +58,7 @@ class HeldOut:
         side = self.size if size is None else size
         if images.shape[-1] == side:
             return images
-        return functional.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+        return functional.interpolate(images, (side), mode="bilinear", align_corners=False, antialias=True)
 
     def persons(self, count: int) -> list[list[int]]:
         """Rows of at most ``count`` persons, each with at least two portraits by the same model."""
@@ -89,13 +86,6 @@ def warn_of_changed_models(held_out: HeldOut, count: int = 64) -> None:
             )
 
 
-def angles_between(estimate: Tensor, normals: Tensor) -> Tensor:
-    """[N] degrees between unit normals [B, 3, H, W] on the face's pixels."""
-    face = normals.square().sum(1) > FACE
-    cosine = functional.cosine_similarity(estimate.float(), normals.float(), dim=1)[face]
-    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-
-
 @torch.no_grad()
 def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, seed: int = 0) -> dict[str, float]:
     """Angular errors of the normal estimator N, degrees, mean over pixels of faces.
@@ -120,7 +110,7 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
         assert isinstance(true, Tensor)
         estimate = estimate_both_sides(renderer.normals, held_out.photos(rows, full).to(device)).normals.cpu()
         found["photos"].append(angles_between(estimate, true))
-        condition = condition_of(renderer.generator, groups, len(rows))
+        condition = held_out_condition(renderer, held_out, rows)
         small = renderer.normals(held_out.photos(rows).to(device)).normals
         found["photos_small"].append(angles_between(small, condition.normals).cpu())
         z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
@@ -133,42 +123,9 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
     return out
 
 
-def landmark_crops(picture: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What the embedded landmark network is to see of aligned pictures.
-
-    Args:
-        picture: [B, 3, S, S] in -1..1.
-        boxes: [B, 4] boxes around the landmarks, fractions of the picture.
-        size: side of the crops.
-
-    Returns:
-        Crops [B, 3, size, size]; the top left corner [B, 2] and the side [B] of each, fractions of the picture.
-    """
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    side = CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
-    zero = torch.zeros_like(side)
-    shift = 2 * centre - 1
-    theta = torch.stack([side, zero, shift[:, 0], zero, side, shift[:, 1]], 1).view(-1, 2, 3)
-    grid = functional.affine_grid(theta, [len(picture), 3, size, size], align_corners=False)
-    crops = functional.grid_sample(picture, grid, padding_mode="border", align_corners=False)
-    return crops, centre - side[:, None] / 2, side
-
-
-def find_landmarks(network: LandmarkNet, picture: Tensor, boxes: Tensor) -> Tensor:
-    """[B, 68, 2] landmarks (the jaw's stay on the jaw) of aligned pictures [B, 3, S, S], fractions of the picture."""
-    crops, corner, side = landmark_crops(picture, boxes, network.config.size)
-    return corner[:, None] + network(crops).points[:, :68] * side[:, None, None]
-
-
 def true_landmarks(groups: Sequence[Geometry], batch: int) -> Tensor:
     """[B, 68, 2] the models' own landmarks, fractions of the aligned picture."""
-    out = torch.zeros(batch, 68, 2)
-    for group in groups:
-        points = group.model.landmarks(group.vertices())
-        flat = points[..., :2] / -points[..., 2:] if group.projection == "pinhole" else points[..., :2]
-        ndc = flat * group.camera[:, None, :2] + group.camera[:, None, 2:]
-        out[group.rows] = (ndc * ndc.new_tensor([1.0, -1.0]) + 1) / 2
-    return out
+    return (landmark_places(groups, batch) + 1) / 2
 
 
 @torch.no_grad()
@@ -207,7 +164,7 @@ def landmark_control(
         true = true_landmarks(groups, 1).to(device)
         box = torch.cat([true.amin(1), true.amax(1)], 1)
         size = float((box[0, 2:] - box[0, :2]).prod().sqrt())
-        condition = condition_of(renderer.generator, groups, 1)
+        condition = held_out_condition(renderer, held_out, [row])
         points, colours = [], []
         for start in range(0, looks, batch):
             number = min(batch, looks - start)
@@ -269,7 +226,7 @@ def identity_control(
         part = rows[start : start + batch]
         number = len(part)
         flat = [row for pair in part for row in pair]
-        condition = condition_of(renderer.generator, held_out.portraits.geometry(flat), 2 * number)
+        condition = held_out_condition(renderer, held_out, flat)
         here, there = (condition.rows(torch.arange(k, 2 * number, 2, device=device)) for k in (0, 1))
         z = [torch.randn(number, renderer.generator.config.z_dim, generator=random).to(device) for _ in range(2)]
         for store, faces, code in ((first, here, z[0]), (second, there, z[0]), (other, here, z[1])):
@@ -309,7 +266,7 @@ def picture_distance(
 
     def pictures() -> Iterator[Tensor]:
         for rows in held_out.rows(batch):
-            condition = condition_of(renderer.generator, held_out.portraits.geometry(rows), len(rows))
+            condition = held_out_condition(renderer, held_out, rows)
             z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
             yield to_bytes(draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random)))
 
@@ -336,11 +293,8 @@ def _unit(embedding: Tensor) -> Tensor:
     return functional.normalize(embedding.float(), dim=1)
 
 
-def spherical(z: Tensor) -> Tensor:
-    """Codes [B, D] brought to the length that random ones have; only their direction matters to G."""
-    return functional.normalize(z.float(), dim=1) * math.sqrt(z.shape[1])
-
-
-def first_condition(renderer: Renderer, held_out: HeldOut, rows: Sequence[int]) -> Condition:
+def held_out_condition(renderer: Renderer, held_out: HeldOut, rows: Sequence[int]) -> Condition:
     """What G is told of some held-out portraits."""
-    return condition_of(renderer.generator, held_out.portraits.geometry(rows), len(rows))
+    generator = renderer.generator
+    groups = held_out.portraits.geometry(rows)
+    return condition_of(generator.config, groups, len(rows), device=generator.constant.device)

@@ -42,7 +42,8 @@ class GeneratorConfig:
     nim: str = "scale_shift"  # how the condition enters: 'scale_shift', 'scale', 'concat' or 'none'
     nim_channels: int = 32  # width of the N branch
     condition: str = "normal"  # 'normal' and 'depth' maps enter through the N branch, 'params' beside z through M
-    params_dim: int = 0  # length of the parameter vector for condition='params'
+    params_dim: int = 0  # length of the parameter vector for condition='params': shape, expression and rotation
+    params_shape: int = 0  # how many of these are coefficients of the shape; the trainer knows
 
     def __post_init__(self) -> None:
         if self.size < 8 or self.size & (self.size - 1) or self.size > 1024:
@@ -74,6 +75,11 @@ class GeneratorConfig:
     def channels(self, resolution: int) -> int:
         """Feature channels at a resolution."""
         return min(self.channel_base // resolution, self.channel_max)
+
+
+def on_sphere(codes: Tensor) -> Tensor:
+    """Codes [B, d] at length sqrt(d), about that of a Gaussian z; M looks at their direction alone."""
+    return functional.normalize(codes.float(), dim=1) * math.sqrt(codes.shape[1])
 
 
 class MappingNetwork(nn.Module):

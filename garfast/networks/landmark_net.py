@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from garfast.networks.blocks import ConvBlock, ResidualBlock
 
@@ -97,7 +98,7 @@ class LandmarkNet(nn.Module):
         with torch.autocast(crops.device.type, enabled=False):
             # The spread describes the points and must not bend them.
             seen = torch.cat([pooled, (width + 1e-3).log()], 1).detach()
-            spread = nn.functional.softplus(self.spread(seen)) + 1e-4
+            spread = functional.softplus(self.spread(seen)) + 1e-4
             face = self.face(torch.cat([pooled, deepest.amax((2, 3))], 1))[:, 0]
         return LandmarkOutput(points, spread, face, heatmaps)
 
@@ -122,5 +123,28 @@ def soft_argmax(logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([mean_x, mean_y], -1), variance.clamp_min(1e-8).sqrt()
 
 
+def find_landmarks(network: LandmarkNet, picture: Tensor, boxes: Tensor, size: int | None = None) -> Tensor:
+    """Landmarks of faces of which it is known where they are; gradients reach the pictures.
+
+    Args:
+        network: the network.
+        picture: [B, 3, S, S] in -1..1.
+        boxes: [B, 4] boxes around the landmarks: left, top, right, bottom as fractions of the picture.
+        size: side of the crops that the network sees, a multiple of 16; what it was trained for, if None.
+
+    Returns:
+        [B, 68, 2] fractions of the picture; the jaw's stay on the jaw.
+    """
+    size = size or network.config.size
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    side = CROP * (boxes[:, 2:] - boxes[:, :2]).amax(1)
+    zero = torch.zeros_like(side)
+    shift = 2 * centre - 1
+    theta = torch.stack([side, zero, shift[:, 0], zero, side, shift[:, 1]], 1).view(-1, 2, 3)
+    grid = functional.affine_grid(theta, [len(picture), 3, size, size], align_corners=False)
+    crops = functional.grid_sample(picture.float(), grid, padding_mode="border", align_corners=False)
+    return centre[:, None] + (network(crops).points[:, :68] - 0.5) * side[:, None, None]
+
+
 def _double(x: Tensor) -> Tensor:
-    return nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -14,6 +14,9 @@ from torch.nn import functional
 from garfast.errors import ArgumentError
 from garfast.networks.blocks import ConvBlock, ResidualBlock
 
+FACE = 1e-3
+"""Pixels of a normal map whose squared normal is longer than this belong to the face (equation 6)."""
+
 
 @dataclass(frozen=True)
 class NormalEstimatorConfig:
@@ -123,6 +126,13 @@ def estimate_both_sides(estimator: Callable[[Tensor], NormalEstimate], image: Te
         functional.normalize(normals + mirror_normals(mirrored), dim=1, eps=1e-6),
         0.5 * (mask_logits + mirrored_logits.flip(3)),
     )
+
+
+def angles_between(estimate: Tensor, normals: Tensor) -> Tensor:
+    """[N] degrees between estimated and true unit normals [B, 3, H, W] on the face's pixels."""
+    face = normals.square().sum(1) > FACE
+    cosine = functional.cosine_similarity(estimate.float(), normals.float(), dim=1)[face]
+    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
 
 
 def mirror_normals(normals: Tensor) -> Tensor:

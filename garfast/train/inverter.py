@@ -21,7 +21,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,17 +30,19 @@ from torch.nn import functional
 
 from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
-from garfast.networks.generator import Generator, GeneratorConfig
+from garfast.networks.generator import Generator, on_sphere
 from garfast.networks.inverter import Inversion, Inverter
+from garfast.networks.normal_estimator import FACE
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer
 from garfast.networks.weights import save_weights
 from garfast.train.averaged_task import AveragedTask
-from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, parameters
-from garfast.train.gar.losses import FACE, multiscale_l1
+from garfast.train.condition import Condition, condition_of
+from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
+from garfast.train.gar.losses import multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
-from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
+from garfast.train.portraits import HELD_OUT, PortraitSource
 from garfast.train.precision import autocast
 
 KIND = "inverter"
@@ -90,39 +92,6 @@ class InverterTraining:
     seed: int = 0
     bfloat16: bool = True
     size: int = 0
-
-
-class Condition(NamedTuple):
-    """What G is told of a batch of geometries: ``maps`` of its resolutions or None, ``params`` or None, and the
-    ``normals`` [B, 3, size, size]."""
-
-    maps: list[Tensor] | None
-    params: Tensor | None
-    normals: Tensor
-
-
-def condition(config: GeneratorConfig, groups: Sequence[Geometry], batch: int, limits: tuple[int, int]) -> Condition:
-    """Rasterise geometries for a generator.
-
-    Args:
-        config: the generator's.
-        groups: the geometries.
-        batch: how many there are.
-        limits: numbers of shape and expression coefficients where G is conditioned on them.
-    """
-    levels = normal_maps(groups, batch, config.resolutions)
-    assert isinstance(levels, list)
-    if config.condition == "params":
-        return Condition(None, parameters(groups, batch, *limits), levels[-1])
-    if config.map_channels == 0:
-        return Condition(None, None, levels[-1])
-    maps = levels if config.condition == "normal" else depth_maps(groups, batch, config.resolutions)
-    return Condition(maps, None, levels[-1])
-
-
-def on_sphere(z: Tensor) -> Tensor:
-    """Codes [B, d] at length sqrt(d)."""
-    return functional.normalize(z.float(), dim=1) * math.sqrt(z.shape[1])
 
 
 def latent_loss(found: Tensor, z: Tensor) -> Tensor:
@@ -197,10 +166,6 @@ class InverterTask(AveragedTask):
         self.sampler = GeometrySampler(
             [(model.to(self.device), share) for model, share in models], config.size, settings.prior
         )
-        self._limits = (
-            max(model.num_shape for model, _ in models),
-            max(model.num_exp for model, _ in models),
-        )
         torch.manual_seed(settings.seed)
         self.network = Inverter(config, impl=impl).to(self.device)
         if renderer.inverter is not None and not fresh:
@@ -264,7 +229,7 @@ class InverterTask(AveragedTask):
     def _draw(self, seed: Sequence[int], count: int) -> tuple[Condition, Tensor, list[Tensor]]:
         """Random geometries, codes and noise maps, decided by the seed alone."""
         groups = self.sampler.sample([*seed, 7], count, 1)
-        scene = condition(self.generator.config, groups, count, self._limits)
+        scene = condition_of(self.generator.config, groups, count)
         rng = torch.Generator().manual_seed(int(np.random.default_rng(list(seed)).integers(2**62)))
         z = torch.randn(count, self.generator.config.z_dim, generator=rng).to(self.device)
         shapes = self.generator.noise_shapes(count)
@@ -283,7 +248,7 @@ class InverterTask(AveragedTask):
             photo = functional.interpolate(
                 photo, size=(config.size, config.size), mode="bilinear", align_corners=False, antialias=True
             )
-        return photo, condition(config, groups, len(rows), self._limits)
+        return photo, condition_of(config, groups, len(rows))
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.settings.bfloat16)
@@ -331,43 +296,6 @@ class InverterTask(AveragedTask):
             if self.perceptual is not None:
                 figures[f"{prefix}{name}perceptual"] = float(self.perceptual.distance(again, picture).mean())
         return figures
-
-    def race(self, count: int = 4, limit: int = 200, rate: float = 0.05) -> Tensor:
-        """How many steps an optimiser that starts from the mean latent needs to come as close as V does at once.
-
-        Adam changes w and the noise maps; it is judged by what it minimises, the mean absolute difference plus half
-        of the perceptual distance.
-
-        Args:
-            count: pictures of G.
-            limit: most steps.
-            rate: Adam's learning rate.
-
-        Returns:
-            [count] int64 steps; ``limit + 1`` where it never came as close.
-        """
-        scene, z, noise = self._draw([_SEED, 1], count)
-        with torch.no_grad():
-            picture = self.generator(scene.maps, z, params=scene.params, noise=noise).image
-            found = self.averaged_network()(picture)
-            goal = self._error(self._again(scene, found.z, found.noise), picture)
-        w = self.generator.mapping.mean_w.repeat(count, 1).requires_grad_()
-        maps = [torch.zeros_like(level).requires_grad_() for level in noise]
-        optimizer = torch.optim.Adam([w, *maps], lr=rate)
-        steps = torch.full((count,), limit + 1, device=self.device)
-        for step in range(limit + 1):
-            error = self._error(self.generator(scene.maps, w=w, params=scene.params, noise=maps).image, picture)
-            steps = torch.where(error.detach() <= goal, steps.clamp_max(step), steps)
-            if bool((steps <= step).all()):
-                break
-            optimizer.zero_grad(set_to_none=True)
-            error.sum().backward()
-            optimizer.step()
-        return steps.cpu()
-
-    def _error(self, again: Tensor, picture: Tensor) -> Tensor:
-        error = (again - picture).abs().mean((1, 2, 3))
-        return error if self.perceptual is None else error + 0.5 * self.perceptual.distance(again, picture)
 
     def export(self, path: str | os.PathLike[str], notes: dict[str, Any]) -> str:
         """Write the averaged weights; returns their checksum."""

@@ -42,13 +42,12 @@ class PhotoSource(ABC):
     Args:
         names: of the files, in order.
         size: side of the pictures, pixels.
-        mirror: offer every photograph mirrored too: row ``k`` of the second half mirrors row ``k`` of the first.
         cache: folder for a memory-mapped file of the decoded pictures, 3 * size**2 bytes each; it is made as they are
             taken, and may be shared by processes of one machine. None keeps nothing.
         threads: that decode.
 
     Attributes:
-        count: rows; twice the number of files with ``mirror``.
+        count: how many there are.
         size: side of the pictures, pixels.
         broken: file names that could not be decoded so far, with the reason.
     """
@@ -58,15 +57,13 @@ class PhotoSource(ABC):
         names: Sequence[str],
         size: int,
         *,
-        mirror: bool = False,
         cache: str | os.PathLike[str] | None = None,
         threads: int = 1,
     ) -> None:
         if size < 4 or threads < 1:
             raise ArgumentError(f"photographs of size {size} by {threads} threads cannot be read: both must be larger")
         self._names = list(names)
-        self.size, self.mirror = size, mirror
-        self.count = len(self._names) * (2 if mirror else 1)
+        self.size, self.count = size, len(self._names)
         self.broken: dict[str, str] = {}
         self._cache = None if cache is None else _Cache(Path(cache), self._names, self.fingerprint(), size)
         self._pool = ThreadPoolExecutor(threads, "photos")
@@ -87,8 +84,7 @@ class PhotoSource(ABC):
 
     def prepare(self, rows: Rows) -> None:
         """Start to decode rows that will be taken soon."""
-        for row in np.asarray(rows).tolist():
-            index = row % len(self._names)
+        for index in np.asarray(rows).tolist():
             if index not in self._coming and len(self._coming) < _AHEAD:
                 self._coming[index] = self._pool.submit(self._picture, index)
 
@@ -104,13 +100,10 @@ class PhotoSource(ABC):
             raise ArgumentError(f"rows must lie in 0..{self.count - 1}")
         self.prepare(wanted)
         pictures: dict[int, NDArray[np.uint8]] = {}
-        for index in {row % len(self._names) for row in wanted}:
+        for index in set(wanted):
             future = self._coming.pop(index, None)
             pictures[index] = self._or_next(index, self._picture(index) if future is None else future.result())
-        out = np.stack([pictures[row % len(self._names)] for row in wanted])
-        for k, row in enumerate(wanted):
-            if row >= len(self._names):
-                out[k] = out[k, :, ::-1].copy()
+        out = np.stack([pictures[row] for row in wanted])
         return torch.from_numpy(np.ascontiguousarray(out.transpose(0, 3, 1, 2)))
 
     def _or_next(self, index: int, picture: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -154,7 +147,6 @@ class FolderPhotos(PhotoSource):
         folder: str | os.PathLike[str],
         size: int,
         *,
-        mirror: bool = False,
         cache: str | os.PathLike[str] | None = None,
         threads: int = 1,
     ) -> None:
@@ -169,7 +161,7 @@ class FolderPhotos(PhotoSource):
             raise TrainingError(
                 f"{folder} holds no photographs: expected {', '.join(IMAGE_SUFFIXES[:4])} or tar shards"
             )
-        super().__init__(names, size, mirror=mirror, cache=cache, threads=threads)
+        super().__init__(names, size, cache=cache, threads=threads)
 
     def fingerprint(self) -> str:
         """The folder's place; files that are replaced in it are not noticed."""
@@ -197,7 +189,6 @@ class TarPhotos(PhotoSource):
         archives: Sequence[str | os.PathLike[str]],
         size: int,
         *,
-        mirror: bool = False,
         cache: str | os.PathLike[str] | None = None,
         threads: int = 1,
     ) -> None:
@@ -210,7 +201,7 @@ class TarPhotos(PhotoSource):
                 self._places.append((number, offset, length))
         if not names:
             raise TrainingError(f"there is no photograph in {', '.join(map(str, self.archives)) or 'no archive'}")
-        super().__init__(names, size, mirror=mirror, cache=cache, threads=threads)
+        super().__init__(names, size, cache=cache, threads=threads)
 
     def fingerprint(self) -> str:
         """The archives' places and sizes."""
@@ -231,7 +222,6 @@ def open_photos(
     path: str | os.PathLike[str],
     size: int,
     *,
-    mirror: bool = False,
     cache: str | os.PathLike[str] | None = None,
     threads: int = 1,
 ) -> PhotoSource | Portraits:
@@ -239,14 +229,14 @@ def open_photos(
 
     Args:
         path: the folder or archive.
-        size, mirror, cache, threads: as for :class:`PhotoSource`; portraits have their own size and are not mirrored.
+        size, cache, threads: as for :class:`PhotoSource`; portraits have their own size.
 
     Raises:
         TrainingError: there are none, or portraits of another size.
     """
     place = Path(path)
     if place.is_file():
-        return TarPhotos([place], size, mirror=mirror, cache=cache, threads=threads)
+        return TarPhotos([place], size, cache=cache, threads=threads)
     if not place.is_dir():
         raise TrainingError(f"there is no folder or archive {place} to take photographs from")
     if (place / "images.npy").is_file():
@@ -258,8 +248,8 @@ def open_photos(
         return portraits
     archives = sorted(place.glob("*.tar"))
     if archives:
-        return TarPhotos(archives, size, mirror=mirror, cache=cache, threads=threads)
-    return FolderPhotos(place, size, mirror=mirror, cache=cache, threads=threads)
+        return TarPhotos(archives, size, cache=cache, threads=threads)
+    return FolderPhotos(place, size, cache=cache, threads=threads)
 
 
 class ShardedOrder:

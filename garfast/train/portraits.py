@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from garfast.errors import ArgumentError, TrainingError
-from garfast.io.atomic import atomic_path
 from garfast.io.processes import one_thread_each
 from garfast.landmarks.alignment import align_images, align_landmarks
 from garfast.morphable import MorphableModel, Pose, camera_from_dict, load_model
 from garfast.ops import RasterOutput, rasterize_normals
 from garfast.synth import SynthConfig
+from garfast.train.columns import Layout, fill_columns, read_columns, rows_done
 
 SYNTH = SynthConfig(
     face_scale=(0.45, 0.5),
@@ -47,7 +46,6 @@ HELD_OUT = 1024
 _MARGIN = 1.25
 """Side of a photograph before alignment over its side after."""
 _PROJECTIONS = ("orthographic", "pinhole")
-_BLOCK = 32
 
 
 class Geometry(NamedTuple):
@@ -147,19 +145,13 @@ class Portraits(PortraitSource):
     def __init__(self, folder: str | os.PathLike[str], models: Sequence[MorphableModel] = ()) -> None:
         self.folder = Path(folder)
         try:
-            settings = json.loads((self.folder / "settings.json").read_text())
-            self._arrays = {name: np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in _layout(0, 8, 1, 1)}
-            self.count = self.refresh()
+            settings, self._arrays = read_columns(self.folder, _layout(8, 1, 1))
+            self.count = rows_done(self.folder)
         except (OSError, ValueError) as error:
             raise TrainingError(f"{folder} holds no portraits: make some with `garfast train portraits`") from error
         known = {model.name: model for model in models}
         self.models = tuple(known.get(name) or load_model(name) for name, _ in settings["models"])
         self.size = int(settings["size"])
-
-    def refresh(self) -> int:
-        """Look how many are there by now."""
-        self.count = int((self.folder / "count.txt").read_text())
-        return self.count
 
     def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         return {name: self._arrays[name][rows] for name in names}
@@ -228,20 +220,40 @@ def normal_maps(groups: Sequence[Geometry], batch: int, resolutions: int | Seque
     sizes = [resolutions] if isinstance(resolutions, int) else list(resolutions)
     maps: list[Tensor] = []
     for group in groups:
-        vertices = group.vertices()
-        outputs = rasterize_normals(
-            vertices,
-            group.model.triangles,
-            group.camera,
-            sizes,
-            projection=group.projection,
-            adjacency=group.model.adjacency,
-        )
-        assert not isinstance(outputs, RasterOutput)
+        _, outputs = rasterized(group, sizes)
         if not maps:
             maps = [output.normals.new_zeros(batch, *output.normals.shape[1:]) for output in outputs]
         maps = [whole.index_copy(0, group.rows, output.normals) for whole, output in zip(maps, outputs, strict=True)]
     return maps[0] if isinstance(resolutions, int) else maps
+
+
+def rasterized(group: Geometry, resolutions: Sequence[int]) -> tuple[Tensor, list[RasterOutput]]:
+    """A group's vertices in camera space, [b, V, 3] mm, and what the pictures of several sizes show of them."""
+    vertices = group.vertices()
+    outputs = rasterize_normals(
+        vertices,
+        group.model.triangles,
+        group.camera,
+        list(resolutions),
+        projection=group.projection,
+        adjacency=group.model.adjacency,
+    )
+    assert not isinstance(outputs, RasterOutput)
+    return vertices, outputs
+
+
+def landmark_places(groups: Sequence[Geometry], batch: int) -> Tensor:
+    """Projected landmarks of all faces: [B, 68, 2], x right and y down, the picture spans -1..1."""
+    places: Tensor | None = None
+    for group in groups:
+        points = group.model.landmarks(group.vertices())
+        flat = points[..., :2] / -points[..., 2:] if group.projection == "pinhole" else points[..., :2]
+        ndc = (flat * group.camera[:, None, :2] + group.camera[:, None, 2:]) * flat.new_tensor([1.0, -1.0])
+        if places is None:
+            places = ndc.new_zeros(batch, *ndc.shape[1:])
+        places = places.index_copy(0, group.rows, ndc)
+    assert places is not None
+    return places
 
 
 def draw_portraits(
@@ -270,28 +282,24 @@ def draw_portraits(
         progress: show a bar.
 
     Raises:
+        ArgumentError: there would be none, or they would be below 16 pixels.
         TrainingError: the folder holds portraits made with other settings.
     """
     from torch.utils.data import DataLoader
-    from tqdm import tqdm
 
-    folder = Path(folder)
+    if count < 1 or size < 16:
+        raise ArgumentError(f"portraits: count must be positive and size at least 16, not {count} and {size}")
     settings = {"count": count, "size": size, "seed": seed, "models": [[m.name, share] for m, share in models]}
     num_shape, num_exp = max(m.num_shape for m, _ in models), max(m.num_exp for m, _ in models)
-    arrays = _open(folder, _layout(count, size, num_shape, num_exp), settings)
-    done = int((folder / "count.txt").read_text())
-    drawing = _Drawing(models, size, seed, config, range(done, count))
-    loader = DataLoader(
-        drawing, batch_size=None, num_workers=workers, multiprocessing_context="spawn" if workers else None
-    )
-    with one_thread_each(), tqdm(initial=done, total=count, disable=not progress, unit="face") as bar:
-        for k, sample in enumerate(loader, done):
-            for name, value in sample.items():
-                arrays[name][k] = value
-            bar.update()
-            if (k + 1) % _BLOCK == 0 or k + 1 == count:
-                with atomic_path(folder / "count.txt") as temporary:
-                    temporary.write_text(str(k + 1))
+
+    def draw(rows: range) -> DataLoader[dict[str, Any]]:
+        drawing = _Drawing(models, size, seed, config, rows)
+        context = "spawn" if workers else None
+        return DataLoader(drawing, batch_size=None, num_workers=workers, multiprocessing_context=context)
+
+    with one_thread_each():
+        layout = _layout(size, num_shape, num_exp)
+        fill_columns(Path(folder), layout, settings, draw, what="portraits", progress=progress)
 
 
 class _Drawing(torch.utils.data.Dataset[dict[str, Any]]):
@@ -342,36 +350,15 @@ def portrait(sample: dict[str, Any], size: int) -> dict[str, Any]:
     }
 
 
-def _layout(count: int, size: int, num_shape: int, num_exp: int) -> dict[str, tuple[tuple[int, ...], type]]:
+def _layout(size: int, num_shape: int, num_exp: int) -> Layout:
     return {
-        "images": ((count, size, size, 3), np.uint8),
-        "landmarks": ((count, 68, 2), np.float32),
-        "shape": ((count, num_shape), np.float32),
-        "exp": ((count, num_exp), np.float32),
-        "pose": ((count, 6), np.float32),
-        "camera": ((count, 4), np.float32),
-        "pinhole": ((count,), np.uint8),
-        "model": ((count,), np.uint8),
-        "person": ((count,), np.int32),
+        "images": ((size, size, 3), np.uint8),
+        "landmarks": ((68, 2), np.float32),
+        "shape": ((num_shape,), np.float32),
+        "exp": ((num_exp,), np.float32),
+        "pose": ((6,), np.float32),
+        "camera": ((4,), np.float32),
+        "pinhole": ((), np.uint8),
+        "model": ((), np.uint8),
+        "person": ((), np.int32),
     }
-
-
-def _open(
-    folder: Path, layout: dict[str, tuple[tuple[int, ...], type]], settings: dict[str, Any]
-) -> dict[str, NDArray[Any]]:
-    path = folder / "settings.json"
-    if path.is_file():
-        if json.loads(path.read_text()) != settings:
-            raise TrainingError(f"{folder} holds portraits made with other settings: choose an empty folder")
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in layout}
-    if settings["count"] < 1 or settings["size"] < 16:
-        raise ArgumentError("portraits: count must be positive and size at least 16")
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, NDArray[Any]] = {
-        name: np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-        for name, (shape, dtype) in layout.items()
-    }
-    (folder / "count.txt").write_text("0")
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings))
-    return arrays

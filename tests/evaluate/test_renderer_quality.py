@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, EvaluationError, GarfastWarning
-from garfast.evaluate.drawing import condition_of, drawn_pictures, to_bytes
+from garfast.evaluate.drawing import drawn_pictures, to_bytes
 from garfast.evaluate.features import own_features
 from garfast.evaluate.inversion_quality import InversionCurve, inversion_curves
 from garfast.evaluate.renderer_quality import (
     HeldOut,
-    angles_between,
-    find_landmarks,
+    held_out_condition,
     identity_control,
     landmark_control,
     normal_errors,
@@ -43,35 +42,12 @@ def test_an_estimator_that_is_off_by_known_degrees(held_out):
     exact = normal_errors(Renderer(Drawer(), normals=Turned()), held_out)
     assert exact["pictures"] < 0.1
     turned = normal_errors(Renderer(Drawer(), normals=Turned(20)), held_out)
-    normals = torch.cat(
-        [condition_of(Drawer(), held_out.portraits.geometry([row]), 1).normals for row in range(held_out.count)]
-    )
+    normals = held_out_condition(Renderer(Drawer()), held_out, range(held_out.count)).normals
     sine = normals[:, :2].square().sum(1)[normals.square().sum(1) > 1e-3].clamp(0, 1)
     cosine = sine * torch.cos(torch.deg2rad(torch.tensor(20.0))) + 1 - sine
     assert turned["pictures"] == pytest.approx(float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean()), abs=0.05)
     with pytest.raises(EvaluationError, match="no normal estimator"):
         normal_errors(Renderer(Drawer()), held_out)
-
-
-def test_angles_are_over_the_face_alone():
-    normals = torch.zeros(1, 3, 2, 2)
-    normals[0, 2, 0] = 1
-    estimate = torch.zeros(1, 3, 2, 2)
-    estimate[:, 0] = 1
-    angles = angles_between(estimate, normals)
-    assert angles.tolist() == pytest.approx([90, 90])
-
-
-def test_landmarks_of_crops_come_back_to_the_picture(marker):
-    """A network that always answers the crop's middle gives the box's middle."""
-
-    class Middle(LandmarkNet):
-        def forward(self, crops):
-            return super().forward(crops)._replace(points=torch.full((len(crops), 85, 2), 0.5))
-
-    boxes = torch.tensor([[0.2, 0.3, 0.6, 0.9], [0.1, 0.1, 0.3, 0.2]])
-    found = find_landmarks(Middle(marker.config), torch.zeros(2, 3, 32, 32), boxes)
-    torch.testing.assert_close(found[:, 0], torch.tensor([[0.4, 0.6], [0.2, 0.15]]))
 
 
 def test_true_landmarks_are_the_models_own_in_the_picture(held_out):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from garfast.networks.face_finder import FaceFinder, FaceFinderConfig
-from garfast.networks.landmark_net import NUM_POINTS, LandmarkNet, LandmarkNetConfig, soft_argmax
+from garfast.networks.landmark_net import NUM_POINTS, LandmarkNet, LandmarkNetConfig, find_landmarks, soft_argmax
 
 
 def test_soft_argmax_finds_a_peak_between_cells():
@@ -52,3 +52,15 @@ def test_face_finder_shapes():
     assert out.score.shape == out.side.shape == (2, 8, 12)
     assert out.offset.shape == (2, 2, 8, 12)
     assert (out.side > 0).all()
+
+
+def test_landmarks_of_crops_come_back_to_the_picture():
+    """A network that always answers the crop's middle gives the box's middle."""
+
+    class Middle(LandmarkNet):
+        def forward(self, crops):
+            return super().forward(crops)._replace(points=torch.full((len(crops), 85, 2), 0.5))
+
+    boxes = torch.tensor([[0.2, 0.3, 0.6, 0.9], [0.1, 0.1, 0.3, 0.2]])
+    found = find_landmarks(Middle(LandmarkNetConfig(size=32, widths=(4, 4, 8, 8))), torch.zeros(2, 3, 32, 32), boxes)
+    torch.testing.assert_close(found[:, 0], torch.tensor([[0.4, 0.6], [0.2, 0.15]]))

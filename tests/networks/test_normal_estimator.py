@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError
-from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig, estimate_both_sides
+from garfast.networks.normal_estimator import (
+    NormalEstimator,
+    NormalEstimatorConfig,
+    angles_between,
+    estimate_both_sides,
+)
 
 NARROW = NormalEstimatorConfig(widths=(8, 8), depth=1)
 
@@ -46,3 +51,12 @@ def test_both_sides_of_a_mirrored_picture_are_mirrored():
     torch.testing.assert_close(back.normals.flip(3) * torch.tensor([-1.0, 1, 1])[:, None, None], there.normals)
     torch.testing.assert_close(back.mask_logits.flip(3), there.mask_logits)
     torch.testing.assert_close(there.normals.norm(dim=1), torch.ones(2, 16, 24))
+
+
+def test_angles_are_over_the_face_alone():
+    normals = torch.zeros(1, 3, 2, 2)
+    normals[0, 2, 0] = 1
+    estimate = torch.zeros(1, 3, 2, 2)
+    estimate[:, 0] = 1
+    angles = angles_between(estimate, normals)
+    assert angles.tolist() == pytest.approx([90, 90])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,4 +25,5 @@ def write_fake_renders(folder: Path, count: int) -> Path:
     np.save(folder / "points.npy", np.repeat(ring[None], count, 0).astype(np.float32))
     np.save(folder / "angles.npy", rng.uniform(-1.3, 1.3, (count, 3)).astype(np.float32))
     (folder / "count.txt").write_text(str(count))
+    (folder / "settings.json").write_text(json.dumps({"count": count}))
     return folder

@@ -8,7 +8,7 @@ import torch
 
 from garfast.errors import TrainingError
 from garfast.networks.generator import Generator, GeneratorConfig
-from garfast.networks.inverter import Inversion, Inverter
+from garfast.networks.inverter import Inverter
 from garfast.networks.perceptual import PerceptualConfig, PerceptualNet
 from garfast.networks.renderer import Renderer, load_network
 from garfast.train import inverter as module
@@ -138,25 +138,8 @@ def test_training_resumes_bit_by_bit(renderer, tiny_model, few, tmp_path):
     assert network.config == CONFIG
 
 
-def test_the_race_counts_steps_from_the_mean_latent(renderer, tiny_model, monkeypatch):
-    task = InverterTask(SMALL, renderer, [(tiny_model, 1.0)])
-    needed = task.race(2, limit=3)
-    assert needed.shape == (2,)
-    assert ((needed >= 0) & (needed <= 4)).all()
-
-    class Oracle(torch.nn.Module):
-        """Knows the code and the noise of the race's pictures."""
-
-        def forward(self, image):
-            _, z, noise = task._draw([module._SEED, 1], 2)
-            return Inversion(z, noise, [])
-
-    monkeypatch.setattr(task, "averaged_network", Oracle)
-    assert task.race(2, limit=3).tolist() == [4, 4]
-
-
 @pytest.mark.parametrize(
-    "changes", [{"condition": "depth"}, {"condition": "params", "params_dim": 13}, {"nim": "none"}]
+    "changes", [{"condition": "depth"}, {"condition": "params", "params_dim": 13, "params_shape": 6}, {"nim": "none"}]
 )
 def test_ablations_of_the_generator_train_too(changes, tiny_model, few):
     generator = Generator(replace(CONFIG, **changes)).eval()

@@ -59,13 +59,6 @@ def test_the_middle_square_is_resized_without_aliasing(tmp_path):
     assert np.abs(taken[1].transpose(1, 2, 0) - wanted.astype(int)).mean() < 3
 
 
-def test_mirrored_rows_follow_the_others(folder):
-    photos = FolderPhotos(folder, 32, mirror=True)
-    assert photos.count == 10
-    taken = photos.take([2, 7])
-    assert np.array_equal(taken[0].numpy(), taken[1].numpy()[:, :, ::-1])
-
-
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_broken_file_is_skipped_and_counted(folder, tmp_path, cached):
     (folder / "00000" / "00001.png").write_bytes(_bytes(_picture(1))[:200])

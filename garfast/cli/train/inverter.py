@@ -46,13 +46,6 @@ from garfast.cli.train import options
     show_default=True,
     help="Of the perceptual distance of pictures drawn again, where the renderer has that network.",
 )
-@click.option(
-    "--race",
-    type=click.IntRange(0),
-    default=200,
-    show_default=True,
-    help="Afterwards, count the steps, up to this many, in which an optimiser comes as close from the mean latent.",
-)
 @options.seed_option
 @options.threads_option
 @options.minutes_option
@@ -65,7 +58,6 @@ def command(
     models: tuple[str, ...],
     out: Path,
     fresh: bool,
-    race: int,
     threads: int,
     minutes: float | None,
     float32: bool,
@@ -100,8 +92,3 @@ def command(
         impl=impl,
     )
     options.run(task, out, chosen.steps, minutes, asdict(task.settings), "inverter")
-    if race:
-        needed = task.race(limit=race)
-        median = int(needed.median())
-        text = f"more than {race}" if median > race else str(median)
-        click.echo(f"from the mean latent an optimiser needs {text} steps to come as close (median of {len(needed)})")

@@ -12,7 +12,6 @@ from torch import Tensor
 from garfast.errors import ArgumentError
 from garfast.landmarks.alignment import align_landmarks
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, PinholeCamera, Pose
-from garfast.ops import RasterOutput, rasterize_normals
 from garfast.synth.dice import Dice
 from garfast.synth.person import sample_expression
 from garfast.train.portraits import Geometry
@@ -133,59 +132,3 @@ class GeometrySampler:
             camera = OrthographicCamera(ones, zeros, size)
         pixels = camera.project(pose.apply(model.landmarks(model.evaluate(shape, exp))))
         return align_landmarks(pixels, self.size).camera(camera, pose)
-
-
-def landmark_places(groups: Sequence[Geometry], batch: int) -> Tensor:
-    """Projected landmarks of all faces: [B, 68, 2], x right and y down, the picture spans -1..1."""
-    places: Tensor | None = None
-    for group in groups:
-        points = group.model.landmarks(group.vertices())
-        flat = points[..., :2] / -points[..., 2:] if group.projection == "pinhole" else points[..., :2]
-        ndc = (flat * group.camera[:, None, :2] + group.camera[:, None, 2:]) * flat.new_tensor([1.0, -1.0])
-        if places is None:
-            places = ndc.new_zeros(batch, *ndc.shape[1:])
-        places = places.index_copy(0, group.rows, ndc)
-    assert places is not None
-    return places
-
-
-def depth_maps(groups: Sequence[Geometry], batch: int, resolutions: Sequence[int]) -> list[Tensor]:
-    """Depth [B, 1, r, r] of a batch, for the ablation that conditions on it.
-
-    In units of 100 mm toward the viewer, relative to the middle of the head, plus 2, so that the background's 0 is far
-    behind every face.
-    """
-    maps: list[Tensor] = []
-    for group in groups:
-        vertices = group.vertices()
-        outputs = rasterize_normals(
-            vertices,
-            group.model.triangles,
-            group.camera,
-            list(resolutions),
-            projection=group.projection,
-            adjacency=group.model.adjacency,
-        )
-        assert not isinstance(outputs, RasterOutput)
-        middle = -vertices[..., 2].mean(1)[:, None, None, None]
-        near = [((middle - output.depth) / 100 + 2) * (output.mask > 0) for output in outputs]
-        maps = maps or [level.new_zeros(batch, *level.shape[1:]) for level in near]
-        maps = [whole.index_copy(0, group.rows, level) for whole, level in zip(maps, near, strict=True)]
-    return maps
-
-
-def parameters(groups: Sequence[Geometry], batch: int, num_shape: int, num_exp: int) -> Tensor:
-    """Coefficients and rotation [B, num_shape + num_exp + 3], for the ablation that conditions on them."""
-    out: Tensor | None = None
-    for group in groups:
-        padded = [
-            torch.nn.functional.pad(group.shape, (0, num_shape - group.shape.shape[1])),
-            torch.nn.functional.pad(group.exp, (0, num_exp - group.exp.shape[1])),
-            group.pose.rotation,
-        ]
-        values = torch.cat(padded, 1)
-        if out is None:
-            out = values.new_zeros(batch, values.shape[1])
-        out = out.index_copy(0, group.rows, values)
-    assert out is not None
-    return out

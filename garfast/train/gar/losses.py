@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from garfast.networks.normal_estimator import FACE
 from garfast.train.gar import distributed
-
-FACE = 1e-3
-"""Pixels whose squared normal is longer than this belong to the face (equation 6)."""
 
 
 def normal_consistency(estimate: Tensor, normals: Tensor) -> Tensor:
@@ -67,11 +65,6 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.float().square().sum((1, 2, 3)).mean()
-
-
-def on_sphere(codes: Tensor) -> Tensor:
-    """Codes [B, d] at length sqrt(d), about that of a Gaussian z."""
-    return functional.normalize(codes, dim=1) * math.sqrt(codes.shape[1])
 
 
 def spread_on_sphere(codes: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.networks.frechet import FeatureStatistics
-from garfast.networks.generator import Generator
+from garfast.networks.generator import Generator, on_sphere
+from garfast.networks.normal_estimator import angles_between
 from garfast.networks.renderer import Renderer
-from garfast.train.gar.losses import FACE, multiscale_l1, on_sphere
+from garfast.train.gar.losses import multiscale_l1
 from garfast.train.gar.report import gallery, tile, to_bytes
 from garfast.train.gar.task import GarTask, Scene, per_picture, resize
 from garfast.train.portraits import HELD_OUT, normal_maps
@@ -20,13 +21,6 @@ PERSONS = 8
 COMPARED = 256
 """Pictures whose features are compared with photographs', at most."""
 _SEED = 2**31 - 1
-
-
-def angular_error(estimate: Tensor, normals: Tensor) -> Tensor:
-    """Mean angle between unit normals [B, 3, H, W] on the face's pixels, degrees."""
-    face = normals.square().sum(1) > FACE
-    cosine = functional.cosine_similarity(estimate.float(), normals.float(), dim=1)[face]
-    return torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).mean()
 
 
 @torch.no_grad()
@@ -54,7 +48,7 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
     teachers = task.teachers
     if teachers.normals is not None:
         seen = resize(image, scene.normals.shape[-1])
-        figures["normal_error"] = float(angular_error(teachers.normals(seen).normals, scene.normals))
+        figures["normal_error"] = float(angles_between(teachers.normals(seen).normals, scene.normals).mean())
     if teachers.landmarks is not None:
         points = task.landmark_points(image, scene.landmarks)
         box = (scene.landmarks.amax(1) - scene.landmarks.amin(1)).prod(1, keepdim=True).sqrt()
@@ -113,7 +107,7 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
     z = torch.randn(codes, generator.config.z_dim, generator=rng).to(task.device)
     torch.manual_seed(_SEED)
     noise = generator.sample_noise(1)
-    sheet = gallery(generator, scene.condition, z, params=scene.params, noise=noise, shown=maps, gap=0)
+    sheet = gallery(generator, scene.given.maps, z, params=scene.given.params, noise=noise, shown=maps, gap=0)
     if renderer.inverter is not None and task.portraits is not None:
         shown = range(0, min(4 * (codes + 1), task.portraits.count), 4)
         photo = task.pictures(task.portraits, shown)
@@ -128,4 +122,4 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
 
 
 def _render(generator: Generator, scene: Scene, z: Tensor) -> Tensor:
-    return generator(scene.condition, z, params=scene.params).image.float().clamp(-1, 1)
+    return generator(scene.given.maps, z, params=scene.given.params).image.float().clamp(-1, 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,16 +15,17 @@ from torch.nn import functional
 from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
 from garfast.networks.discriminator import Discriminator
-from garfast.networks.generator import Generator
+from garfast.networks.generator import Generator, GeneratorConfig, on_sphere
 from garfast.networks.identity import IdentityNet
 from garfast.networks.inverter import Inverter
-from garfast.networks.landmark_net import CROP, LandmarkNet
+from garfast.networks.landmark_net import LandmarkNet, find_landmarks
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer, save_renderer
+from garfast.train.condition import Condition, condition_of
 from garfast.train.gar import distributed
 from garfast.train.gar.augment import AdaController, augment
-from garfast.train.gar.geometry import GeometrySampler, depth_maps, landmark_places, parameters
+from garfast.train.gar.geometry import GeometrySampler
 from garfast.train.gar.losses import (
     PathLength,
     discriminator_adversarial,
@@ -33,7 +34,6 @@ from garfast.train.gar.losses import (
     landmark_consistency,
     multiscale_l1,
     normal_consistency,
-    on_sphere,
     r1_penalty,
     spread_on_sphere,
 )
@@ -41,7 +41,7 @@ from garfast.train.gar.presets import GarTraining
 from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.photos import PhotoSource, ShardedOrder
-from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, normal_maps
+from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, landmark_places
 from garfast.train.precision import autocast
 
 
@@ -71,27 +71,20 @@ class Teachers:
                 network.to(device).eval().requires_grad_(False)
 
 
-@dataclass
-class Scene:
-    """Geometry of a batch: the condition of G, the normals that N should see, and where the landmarks are."""
+class Scene(NamedTuple):
+    """Geometry of a batch."""
 
-    condition: list[Tensor] | None  # maps of G's resolutions, coarse to fine
-    params: Tensor | None  # [B, P] for condition='params'
-    normals: Tensor  # [B, 3, r, r] at the estimator's size
+    given: Condition  # what G is told, and the normals that N should see, at N's size
     landmarks: Tensor  # [B, 68, 2] where the landmarks are, the picture spans -1..1, y down
+
+    @property
+    def normals(self) -> Tensor:
+        """[B, 3, r, r] at the estimator's size."""
+        return self.given.normals
 
     def repeat(self, times: int) -> Scene:
         """Every geometry ``times`` times in a row."""
-
-        def rows(value: Tensor) -> Tensor:
-            return value.repeat_interleave(times, 0)
-
-        return Scene(
-            None if self.condition is None else [rows(level) for level in self.condition],
-            None if self.params is None else rows(self.params),
-            rows(self.normals),
-            rows(self.landmarks),
-        )
+        return Scene(self.given.repeat(times), self.landmarks.repeat_interleave(times, 0))
 
 
 class GarTask:
@@ -107,7 +100,8 @@ class GarTask:
         impl: backend of the operators.
 
     Raises:
-        TrainingError: there are too few photographs, or none with geometry though a loss needs them.
+        TrainingError: there are too few photographs, or none with geometry though a loss needs them; or G is to take
+            the coefficients of other models than these.
     """
 
     def __init__(
@@ -123,6 +117,7 @@ class GarTask:
     ) -> None:
         if settings.paired and settings.weights.pairs and portraits is None:
             raise TrainingError("the reconstruction losses need portraits with known geometry: see --portraits")
+        settings = replace(settings, generator=_told_of(settings.generator, [model for model, _ in models]))
         self.settings, self.photos, self.portraits, self.teachers = settings, photos, portraits, teachers
         self.reporter: Reporter | None = None
         """Takes a picture of samples at each evaluation; none where None."""
@@ -147,7 +142,7 @@ class GarTask:
         self.ada = None
         if settings.ada_target is not None:
             self.ada = AdaController(settings.ada_target, kimg=settings.ada_images / 1000)
-        self._photo_order: ShardedOrder | None = None
+        self.order = ShardedOrder(photos.count, settings.seed, first=self.first)
         for part in (self.generator, self.discriminator, *([] if self.inverter is None else [self.inverter])):
             distributed.same_start(part)
         decay = 0.5 ** (distributed.joint_size(settings.batch) / settings.half_life)
@@ -288,7 +283,7 @@ class GarTask:
         with self._autocast():
             code = self.inverter(photo).z.float()
             z = on_sphere(code)
-            w = self.generator.styles(z, params=scene.params)
+            w = self.generator.styles(z, params=scene.given.params)
             image = self._render(scene, w).image.float()
         face = (resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
         # The face counts twice: a small code cannot hold every background.
@@ -305,10 +300,9 @@ class GarTask:
         settings = self.settings
         persons = max(1, settings.batch // settings.accumulate // 8)
         scene = self._scene(step, distributed.rank() * settings.accumulate, stage=3, persons=persons)
-        maps = [level.requires_grad_() for level in scene.condition or ()]
-        scene.condition = maps or None
+        maps = [level.requires_grad_() for level in scene.given.maps or ()]
         z = torch.randn(len(scene.normals), settings.generator.z_dim, device=self.device)
-        w = self.generator.styles(z, params=scene.params)
+        w = self.generator.styles(z, params=scene.given.params)
         image = self._render(scene, w).image
         return self.path_length(image, w, maps, torch.randn_like(image))
 
@@ -317,12 +311,6 @@ class GarTask:
     def _autocast(self) -> torch.autocast:
         return autocast(self.device, self.settings.bfloat16)
 
-    def _order(self) -> ShardedOrder:
-        """Every photograph once an epoch; anew when a folder that is still being filled has grown."""
-        if self._photo_order is None or self._photo_order.count != self.photos.count - self.first:
-            self._photo_order = ShardedOrder(self.photos.count, self.settings.seed, first=self.first)
-        return self._photo_order
-
     def pictures(self, photos: Photos, rows: Sequence[int] | np.ndarray) -> Tensor:
         """Photographs in -1..1 at the generator's size."""
         pictures = photos.take(rows).to(self.device).float() / 127.5 - 1
@@ -330,7 +318,7 @@ class GarTask:
 
     def _real(self, step: int, part: int) -> Tensor:
         settings = self.settings
-        order = self._order()
+        order = self.order
         parts = settings.accumulate * distributed.world()
         count = settings.batch // settings.accumulate
         pictures = self.pictures(self.photos, order.rows(step * parts + part, count))
@@ -356,21 +344,8 @@ class GarTask:
         config, device = self.settings.generator, self.device
         groups = [group.to(device) for group in groups]
         seen = min(self.settings.normals_size, config.size)
-        sizes = sorted({*config.resolutions, seen})
-        levels = normal_maps(groups, batch, sizes)
-        by_size = dict(zip(sizes, levels, strict=True))
-        condition: list[Tensor] | None = None
-        params: Tensor | None = None
-        if config.condition == "params":
-            models = self.sampler.models
-            params = parameters(groups, batch, max(m.num_shape for m in models), max(m.num_exp for m in models))
-        elif config.map_channels == 0:
-            pass  # nothing injects the maps
-        elif config.condition == "normal":
-            condition = [by_size[r] for r in config.resolutions]
-        else:
-            condition = depth_maps(groups, batch, config.resolutions)
-        return Scene(condition, params, by_size[seen], landmark_places(groups, batch))
+        given = condition_of(config, groups, batch, normals_size=seen)
+        return Scene(given, landmark_places(groups, batch))
 
     def _styles(self, scene: Scene, persons: int, z: Tensor | None = None, mixed: bool | None = None) -> Tensor:
         """w of every picture [4 * persons, L, D]: two codes a person, each for both of the person's geometries."""
@@ -384,7 +359,7 @@ class GarTask:
         if mixed:
             codes.append(per_picture(torch.randn_like(z), persons))
             layer = int(torch.randint(1, settings.generator.num_styles, ()))
-        return generator.styles(codes if mixed else codes[0], params=scene.params, mixing_layer=layer)
+        return generator.styles(codes if mixed else codes[0], params=scene.given.params, mixing_layer=layer)
 
     def judge(self, images: Tensor) -> Tensor:
         """D's logits [B] of pictures, augmented as much as the controller says."""
@@ -393,7 +368,7 @@ class GarTask:
         return self.discriminator(images).float()
 
     def _render(self, scene: Scene, w: Tensor) -> Any:
-        return self.generator(scene.condition, w=w)
+        return self.generator(scene.given.maps, w=w)
 
     def landmark_points(self, image: Tensor, around: Tensor) -> Tensor:
         """Landmarks [B, 68, 2] that the landmark network sees in pictures, the picture spans -1..1.
@@ -404,15 +379,8 @@ class GarTask:
         """
         network = self.teachers.landmarks
         assert network is not None
-        size = self.settings.landmark_size
-        low, high = around.amin(1), around.amax(1)
-        centre, side = (low + high) / 2, CROP / 2 * (high - low).amax(1)
-        zero = torch.zeros_like(side)
-        theta = torch.stack([side, zero, centre[:, 0], zero, side, centre[:, 1]], 1).view(-1, 2, 3)
-        grid = functional.affine_grid(theta, [len(image), 3, size, size], align_corners=False)
-        crops = functional.grid_sample(image.float(), grid, padding_mode="border", align_corners=False)
-        points = network(crops).points[:, :68]
-        return (2 * points - 1) * side[:, None, None] + centre[:, None]
+        boxes = (torch.cat([around.amin(1), around.amax(1)], 1) + 1) / 2
+        return 2 * find_landmarks(network, image, boxes, self.settings.landmark_size) - 1
 
     # Results.
 
@@ -494,6 +462,20 @@ def _centre(generator: Generator) -> None:
     if generator.config.condition != "params":
         z = torch.randn(8192, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
         generator.mapping.mean_w.copy_(generator.mapping(z).mean(0))
+
+
+def _told_of(config: GeneratorConfig, models: Sequence[MorphableModel]) -> GeneratorConfig:
+    """The configuration of a generator that may take the coefficients of these models."""
+    if config.condition != "params":
+        return config
+    num_shape, num_exp = max(m.num_shape for m in models), max(m.num_exp for m in models)
+    needed = num_shape + num_exp + 3
+    if config.params_dim != needed:
+        raise TrainingError(
+            f"the face models have up to {num_shape} and {num_exp} coefficients of shape and expression: set "
+            f"generator.params_dim={needed}, with 3 for the rotation, instead of {config.params_dim}"
+        )
+    return replace(config, params_shape=num_shape)
 
 
 def _first_row(count: int) -> int:

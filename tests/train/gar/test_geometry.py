@@ -7,8 +7,8 @@ import torch
 
 from garfast.errors import ArgumentError
 from garfast.landmarks.alignment import TEMPLATE
-from garfast.train.gar.geometry import GeometryPrior, GeometrySampler, depth_maps, landmark_places, parameters
-from garfast.train.portraits import normal_maps
+from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
+from garfast.train.portraits import landmark_places, normal_maps
 from tests.tiny_face import make_tiny_model
 
 
@@ -43,22 +43,6 @@ def test_faces_lie_on_the_template(sampler):
     assert coarse.shape == (8, 3, 4, 4)
     centre = ((places.mean(1) + 1) * 32).long()
     assert torch.all(fine[torch.arange(8), 2, centre[:, 1], centre[:, 0]] > 0)
-
-
-def test_depth_is_nearer_than_the_background(sampler):
-    groups = sampler.sample([9], 2)
-    (depth,) = depth_maps(groups, 4, [32])
-    normals = normal_maps(groups, 4, 32)
-    face = normals.square().sum(1, keepdim=True) > 0
-    assert torch.all(depth[face] > 0.2)
-    assert torch.all(depth[~face] == 0)
-
-
-def test_parameters_are_padded(sampler):
-    model = sampler.models[0]
-    values = parameters(sampler.sample([9], 2), 4, model.num_shape + 2, model.num_exp)
-    assert values.shape == (4, model.num_shape + 2 + model.num_exp + 3)
-    assert torch.all(values[:, model.num_shape : model.num_shape + 2] == 0)
 
 
 def test_no_model():

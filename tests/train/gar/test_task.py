@@ -87,8 +87,11 @@ def test_condition_on_parameters():
     texts = ("generator.condition=params", f"generator.params_dim={count}")
     task = make_task(override(tiny_settings(), {}, texts))
     assert "path_length" in task.step(0)
+    assert task.renderer().generator.config.params_shape == model.num_shape
     with pytest.raises(ArgumentError, match="params_dim"):
         override(tiny_settings(), {}, texts[:1])
+    with pytest.raises(TrainingError, match=f"set generator.params_dim={count}, with 3 for the rotation"):
+        make_task(override(tiny_settings(), {}, (texts[0], "generator.params_dim=7")))
 
 
 def test_weight_zero_switches_a_loss_off():
