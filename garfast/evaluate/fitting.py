@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from garfast.evaluate.rows import Row
 from garfast.fit.stages import FitState, Stage, known, landmark_stage, run_stages
 from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel
+from garfast.networks.generator import Generator
+from garfast.networks.inverter import Inversion
 from garfast.networks.renderer import Renderer, load_renderer
+
+if TYPE_CHECKING:
+    from garfast.networks.inverter import Inverter
 
 _PICTURES = ("geometry", "texture")
 """Stages that make files and change no coefficient."""
@@ -82,11 +89,33 @@ class Fits:
         if row.weights not in self._renderers:
             self._renderers[row.weights] = load_renderer(row.weights, device=self.model.device)
         renderer = self._renderers[row.weights]
-        if not row.inverter:
-            renderer = replace(renderer, inverter=None)
+        if row.start != "inverter":
+            blind = RandomCodes(renderer.generator) if row.start == "random" else None
+            renderer = replace(renderer, inverter=cast("Inverter | None", blind))
         refinement = preset(row.preset) if row.kind == "full" else None
         stages = default_stages(self.projection, renderer=renderer, refinement=refinement)
         return tuple(stage for stage in stages if stage.name not in _PICTURES)
+
+
+class RandomCodes(nn.Module):
+    """Takes the inverter's place and knows nothing: code and noise at random, the same each time for a picture.
+
+    That is what the paper's ablation without inverting starts from ("random initialization").
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.config, self._shapes = generator.config, generator.noise_shapes()
+
+    def forward(self, image: Tensor) -> Inversion:
+        """image [B, 3, S, S]; there are no features."""
+        z, noise = [], []
+        for picture in image:
+            random = torch.Generator().manual_seed(zlib.crc32(picture.cpu().numpy().tobytes()))
+            z.append(torch.randn(self.config.z_dim, generator=random))
+            noise.append([torch.randn(shape[1:], generator=random) for shape in self._shapes])
+        maps = [torch.stack(level).to(image) for level in zip(*noise, strict=True)]
+        return Inversion(torch.stack(z).to(image), maps, [])
 
 
 def _array(value: torch.Tensor) -> Floats:

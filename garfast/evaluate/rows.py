@@ -14,7 +14,10 @@ from garfast.errors import ArgumentError, WeightsFileError
 KINDS = ("mean", "landmarks", "inversion", "full")
 """How far a fit goes: the model's mean face, the landmark fit, and the fit's further stages."""
 
-VARIANT_OPTIONS = ("no-inverter",)
+STARTS = ("inverter", "mean", "random")
+"""Where a refinement's latent code and noise come from: the inverter, the mean style, or chance."""
+VARIANT_OPTIONS = {"no-inverter": "mean", "random": "random"}
+"""Starts by the options of a variant."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Row:
         kind: one of `KINDS`.
         weights: folder of the renderer's networks; the shipped ones where None.
         preset: of the refinement.
-        inverter: whether the refinement starts from the inverter's latent code, or from the mean style.
+        start: one of `STARTS`.
         digest: of the files with the renderer's networks, so that results of other networks are not taken for these.
     """
 
@@ -34,12 +37,14 @@ class Row:
     kind: str
     weights: str | None = None
     preset: str = "default"
-    inverter: bool = True
+    start: str = "inverter"
     digest: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ArgumentError(f"a row of the evaluation must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if self.start not in STARTS:
+            raise ArgumentError(f"a row of the evaluation must start from {', '.join(STARTS)}, not {self.start!r}")
         if not re.fullmatch(r"[^|\n/\\]{1,60}", self.name):
             raise ArgumentError(f"the name of a row must be 1 to 60 characters without | / \\, got {self.name!r}")
 
@@ -74,7 +79,7 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
                 f"the variant {name!r} has the unknown option {option!r}: expected {', '.join(VARIANT_OPTIONS)}"
             )
         row = make_row("full", folder or None, preset)
-        rows.append(replace(row, name=name, inverter=option != "no-inverter"))
+        rows.append(replace(row, name=name, start=VARIANT_OPTIONS.get(option, "inverter")))
     names = [row.name for row in rows]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, EvaluationError, NoFaceError, WeightsFileError
+from garfast.evaluate.fitting import RandomCodes
 from garfast.evaluate.geometry import GeometryEvaluator, GeometryPlan, TrueSample, evaluate_geometry, row_errors
 from garfast.evaluate.geometry_report import write_geometry_report
 from garfast.evaluate.rows import make_rows
@@ -117,13 +118,13 @@ def test_faces_that_are_not_found_are_counted(evaluator, tmp_path, monkeypatch):
 
 def test_rows_are_named_by_stage_and_variant(tmp_path):
     (tmp_path / "generator.safetensors").write_bytes(b"weights")
-    rows = make_rows(("mean", "full"), (f"other={tmp_path}:no-inverter", "plain=:no-inverter", f"c={tmp_path}"), "fast")
-    assert [(row.name, row.kind, row.inverter, row.preset) for row in rows] == [
-        ("mean", "mean", True, "default"),
-        ("full", "full", True, "fast"),
-        ("other", "full", False, "fast"),
-        ("plain", "full", False, "fast"),
-        ("c", "full", True, "fast"),
+    rows = make_rows(("mean", "full"), (f"other={tmp_path}:no-inverter", "plain=:random", f"c={tmp_path}"), "fast")
+    assert [(row.name, row.kind, row.start, row.preset) for row in rows] == [
+        ("mean", "mean", "inverter", "default"),
+        ("full", "full", "inverter", "fast"),
+        ("other", "full", "mean", "fast"),
+        ("plain", "full", "random", "fast"),
+        ("c", "full", "inverter", "fast"),
     ]
     assert rows[2].weights == str(tmp_path)
     assert rows[2].digest == rows[4].digest != rows[3].digest
@@ -167,16 +168,29 @@ def test_what_is_said_to_be_true_of_a_synthetic_photograph_is():
 
 
 def test_a_full_fit_with_a_renderer_of_ones_own(tiny_model, tmp_path):
-    """Untrained networks: what is tested is that every stage runs, with and without the inverter."""
-    save_renderer(tmp_path / "weights", random_renderer())
-    rows = make_rows((), (f"own={tmp_path / 'weights'}", f"no inverter={tmp_path / 'weights'}:no-inverter"), "fast")
+    """Untrained networks: what is tested is that every stage runs, from the inverter's code and from others."""
+    folder = tmp_path / "weights"
+    save_renderer(folder, random_renderer())
+    rows = make_rows((), (f"own={folder}", f"mean={folder}:no-inverter", f"random={folder}:random"), "fast")
     evaluator = GeometryEvaluator(PLAN, rows, model=tiny_model, samples=tiny_samples(tiny_model))
     report = evaluator.face(0)
-    for name in ("own", "no inverter"):
+    for name in ("own", "mean", "random"):
         entry = report["rows"][name]
         assert "failure" not in entry, entry
         assert 0 < entry["face"]["plane"] < 10
         assert list(entry["notes"]) == ["landmarks", "inversion", "refinement"]
+
+
+def test_random_codes_belong_to_the_picture():
+    codes = RandomCodes(random_renderer().generator)
+    pictures = torch.rand(2, 3, 32, 32)
+    both, first = codes(pictures), codes(pictures[:1])
+    assert torch.equal(both.z[:1], first.z)
+    assert not torch.equal(both.z[0], both.z[1])
+    assert [tuple(level.shape) for level in both.noise] == [
+        (2, *shape[1:]) for shape in random_renderer().generator.noise_shapes()
+    ]
+    assert abs(float(both.noise[-1].std()) - 1) < 0.1
 
 
 def test_a_fit_that_failed_is_tried_again(evaluator, tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ from garfast.cli.options import device_option, model_option
     "variants",
     multiple=True,
     metavar="NAME=FOLDER[:OPTION]",
-    help="A row: the full fit with the renderer in FOLDER (the shipped one when empty); OPTION: no-inverter. Repeat.",
+    help="A row: the full fit with the renderer in FOLDER (the shipped one when empty); OPTION: "
+    "no-inverter (start from the mean style) or random (from a random code). Repeat.",
 )
 @click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
 @click.option(
@@ -72,7 +73,7 @@ def command(
     geometry.csv and geometry.json; run again to go on after an interruption, to add rows or faces.
 
     The paper's ablations are variants, such as --variant "no normal consistency=FOLDER" with a renderer trained
-    without that loss, and --variant "no inverter=:no-inverter".
+    without that loss, and --variant "random start=:random".
     """
     from garfast.evaluate.geometry import GeometryPlan, evaluate_geometry
     from garfast.evaluate.geometry_report import write_geometry_report
