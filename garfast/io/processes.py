@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -35,6 +36,13 @@ def _nothing() -> None:
     pass
 
 
+def _begin(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> None:
+    """What is loaded now stays to the end: garbage collections need not look through it again and again, which took
+    one part in twenty of the time that synthetic photographs take."""
+    initializer(*initargs)
+    gc.freeze()
+
+
 @contextmanager
 def worker_pool(
     workers: int, initializer: Callable[..., object] = _nothing, initargs: tuple[Any, ...] = ()
@@ -47,7 +55,10 @@ def worker_pool(
         GarfastError: a worker process was killed.
     """
     context = get_context("spawn")
-    with one_thread_each(), ProcessPoolExecutor(workers, context, initializer=initializer, initargs=initargs) as pool:
+    with (
+        one_thread_each(),
+        ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(initializer, initargs)) as pool,
+    ):
         try:
             yield pool
         except BrokenProcessPool as error:
