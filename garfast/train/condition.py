@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from garfast.errors import ArgumentError
 from garfast.networks.generator import GeneratorConfig
 from garfast.train.portraits import Geometry, normal_maps, rasterized
 
@@ -86,9 +87,19 @@ def depth_maps(groups: Sequence[Geometry], batch: int, resolutions: Sequence[int
 
 
 def parameters(groups: Sequence[Geometry], batch: int, num_shape: int, num_exp: int) -> Tensor:
-    """Coefficients and rotation [B, num_shape + num_exp + 3], for the ablation that conditions on them."""
+    """Coefficients and rotation [B, num_shape + num_exp + 3], for the ablation that conditions on them.
+
+    Raises:
+        ArgumentError: a face model has more coefficients than these.
+    """
     out: Tensor | None = None
     for group in groups:
+        model = group.model
+        if model.num_shape > num_shape or model.num_exp > num_exp:
+            raise ArgumentError(
+                f"the generator takes {num_shape} and {num_exp} coefficients of shape and expression, but the face "
+                f"model '{model.name}' has {model.num_shape} and {model.num_exp}"
+            )
         padded = [
             functional.pad(group.shape, (0, num_shape - group.shape.shape[1])),
             functional.pad(group.exp, (0, num_exp - group.exp.shape[1])),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from garfast.errors import ArgumentError
 from garfast.networks.generator import GeneratorConfig
 from garfast.train.condition import condition_of, depth_maps, parameters
 from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
@@ -52,6 +53,12 @@ def test_coefficients_are_padded_as_the_generator_knows(sampler):
     for group in groups:
         assert torch.equal(params[group.rows, : model.num_shape], group.shape)
         assert torch.equal(params[group.rows, config.params_shape :][:, : model.num_exp], group.exp)
+
+
+def test_models_with_more_coefficients_than_the_generator_takes_are_refused(sampler):
+    config = replace(CONFIG, condition="params", params_dim=13)  # nobody has said how many are the shape's
+    with pytest.raises(ArgumentError, match="takes 0 and 10 coefficients of shape and expression, but"):
+        condition_of(config, sampler.sample([6], 1), 2)
 
 
 def test_depth_is_nearer_than_the_background(sampler):
