@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from garfast.errors import ArgumentError, EvaluationError, GarfastWarning, ImageFileError
 from garfast.evaluate.features import FeatureExtractor
-from garfast.io.images import IMAGE_SUFFIXES, read_image
+from garfast.io.images import is_image, read_image
 from garfast.networks.frechet import FeatureStatistics, frechet_distance
 
 __all__ = ["BlockedStatistics", "FeatureStatistics", "extrapolated_distance", "folder_pictures", "frechet_distance"]
@@ -190,7 +190,7 @@ def folder_pictures(folder: str | os.PathLike[str], size: int, batch: int = 32) 
         return
     if not root.is_dir():
         raise EvaluationError(f"{root} is neither a folder of pictures nor an .npz file of feature statistics")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = sorted(p for p in root.rglob("*") if is_image(p))
     pending: list[Tensor] = []
     found = 0
     for path in paths:

@@ -25,7 +25,7 @@ from garfast.evaluate.scans import (
     scan_error,
 )
 from garfast.evaluate.statistics import markdown_table, summarise, write_csv, write_json, write_text
-from garfast.io.images import IMAGE_SUFFIXES
+from garfast.io.images import is_image
 from garfast.io.parameters import FILE_NAME, load_parameters
 from garfast.morphable import MorphableModel, load_model
 
@@ -105,7 +105,7 @@ def predict(
     """
     fitted = sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
     meshes = sorted(path for path in folder.iterdir() if path.suffix.lower() in MESH_SUFFIXES)
-    photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    photos = sorted(path for path in folder.iterdir() if is_image(path))
     if fitted:
         chosen = [load_parameters(path) for path in spread(fitted, frames)]
         names = {str(p.model["name"]) for p in chosen}

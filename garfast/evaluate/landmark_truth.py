@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.errors import EvaluationError, LandmarkError
-from garfast.io.images import IMAGE_SUFFIXES
+from garfast.io.images import is_image
 from garfast.landmarks import find_landmark_file, read_landmarks
 
 MAT_ORIGIN = 1.0
@@ -84,7 +84,7 @@ def find_truth(folder: str | os.PathLike[str], origin: float = MAT_ORIGIN) -> li
     if not root.is_dir():
         raise EvaluationError(f"{root} is not a folder: one with photographs and their true landmarks was expected")
     found = []
-    for image in sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()):
+    for image in sorted(p for p in root.rglob("*") if is_image(p)):
         mat = image.with_suffix(".mat")
         if mat.is_file():
             landmarks, yaw = read_mat(mat, origin)

@@ -6,7 +6,6 @@ import csv
 import glob
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
@@ -17,8 +16,9 @@ import numpy as np
 import torch
 
 from garfast.errors import ArgumentError, GarfastError, ImageFileError, NoFaceError, OutputError
+from garfast.fit.names import face_name, taken_names
 from garfast.io.atomic import atomic_path
-from garfast.io.images import IMAGE_SUFFIXES, read_image, write_image
+from garfast.io.images import IMAGE_SUFFIXES, is_image, read_image, write_image
 from garfast.io.processes import worker_pool
 from garfast.landmarks import Detection, detect, select_faces
 from garfast.landmarks.alignment import align_images, align_landmarks
@@ -93,10 +93,10 @@ def find_photographs(inputs: Iterable[str | os.PathLike[str]]) -> dict[Path, str
     for entry in map(Path, inputs):
         if entry.is_dir():
             files = sorted(Path(place) / name for place, _, names in os.walk(entry, followlinks=True) for name in names)
-            files = [file for file in files if _is_image(file)]
+            files = [file for file in files if is_image(file)]
             base = entry
         elif not entry.exists() and glob.has_magic(str(entry)):
-            files = sorted(file for file in map(Path, glob.glob(str(entry), recursive=True)) if _is_image(file))
+            files = sorted(file for file in map(Path, glob.glob(str(entry), recursive=True)) if is_image(file))
             base = Path(os.path.commonpath([file.parent for file in files])) if files else entry
         else:
             files, base = [entry], entry.parent
@@ -104,7 +104,7 @@ def find_photographs(inputs: Iterable[str | os.PathLike[str]]) -> dict[Path, str
             raise ImageFileError(f"there is no photograph in {entry}: expected {', '.join(IMAGE_SUFFIXES[:6])}")
         for file in files:
             found.setdefault(file, file.relative_to(base).with_suffix("").as_posix())
-    shared = {name for name, count in Counter(found.values()).items() if count > 1}
+    shared = taken_names(found.values())
     names: dict[Path, str] = {}
     used: set[str] = set()
     for file, name in found.items():
@@ -214,7 +214,7 @@ def _align_file(file: Path, target: Path, name: str, plan: AlignPlan) -> tuple[i
             except GarfastError as error:
                 reasons.append(str(error) if len(numbers) == 1 else f"face {number}: {error}")
                 continue
-            stem = target / (name if number == numbers[0] else f"{name}-face{number}")
+            stem = target / (name if number == numbers[0] else face_name(name, number))
             write_image(stem.with_name(stem.name + plan.suffix), picture, quality=plan.quality)
             facts |= {"photo": str(file), "photo_bytes": file.stat().st_size, "face": number, "faces": len(detections)}
             with atomic_path(stem.with_name(stem.name + ".json")) as temporary:
@@ -286,7 +286,3 @@ def _write_failures(target: Path, failed: Sequence[tuple[Path, str]]) -> None:
         writer = csv.writer(file)
         writer.writerow(["file", "reason"])
         writer.writerows(sorted((str(name), reason) for name, reason in failed))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from garfast.errors import ArgumentError, GarfastError, ImageFileError, OutputError, ParametersFileError
+from garfast.fit.names import face_name, taken_names
 from garfast.fit.output import save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.fit.sharing import Share
 from garfast.io.digest import file_digest
-from garfast.io.images import IMAGE_SUFFIXES, read_image
+from garfast.io.images import IMAGE_SUFFIXES, is_image, read_image
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
 from garfast.landmarks import select_faces
 
@@ -59,13 +60,13 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     for entry in inputs:
         path = Path(entry)
         if path.is_dir():
-            files = sorted(p for p in path.iterdir() if _is_image(p))
+            files = sorted(p for p in path.iterdir() if is_image(p))
             if not files:
                 raise ImageFileError(
                     f"there is no image in the folder {path}: expected files such as {', '.join(IMAGE_SUFFIXES[:6])}"
                 )
         elif not path.exists() and glob.has_magic(os.fspath(entry)):
-            files = sorted(p for p in map(Path, glob.glob(os.fspath(entry), recursive=True)) if _is_image(p))
+            files = sorted(p for p in map(Path, glob.glob(os.fspath(entry), recursive=True)) if is_image(p))
             if not files:
                 raise ImageFileError(f"no image matches the pattern {entry}: check it, and quote it from the shell")
         else:
@@ -83,9 +84,9 @@ def output_names(images: Sequence[Path]) -> list[str]:
         lambda image: f"{image.resolve().parent.name}-{image.stem}",
         lambda image: f"{image.resolve().parent.name}-{image.name.replace('.', '-')}",
     ):
-        shared = _shared(names)
+        shared = taken_names(names)
         names = [longer(image) if name in shared else name for image, name in zip(images, names, strict=True)]
-    shared, seen = _shared(names), Counter[str]()
+    shared, seen = taken_names(names), Counter[str]()
     for index, name in enumerate(names):
         if name in shared:
             seen[name] += 1
@@ -95,7 +96,7 @@ def output_names(images: Sequence[Path]) -> list[str]:
 
 def face_folder(folder: Path, face: int) -> Path:
     """Where face number ``face`` of a photograph goes whose largest face goes to ``folder``."""
-    return folder if face == 1 else folder.with_name(f"{folder.name}-face{face}")
+    return folder.with_name(face_name(folder.name, face))
 
 
 def fit_images(
@@ -167,8 +168,10 @@ def fit_images(
         """Fit the faces that wait, and write them."""
         if not waiting:
             return
-        outcomes = _together(ready, [job for job, _ in waiting])
-        for (job, target), outcome in zip(waiting, outcomes, strict=True):
+        now = waiting[:]
+        waiting.clear()  # first: whatever happens to these, they have had their turn
+        outcomes = _together(ready, [job for job, _ in now])
+        for (job, target), outcome in zip(now, outcomes, strict=True):
             assert job.source is not None
             try:
                 if isinstance(outcome, GarfastError):
@@ -179,7 +182,8 @@ def fit_images(
                     done(outcome, target)
             except GarfastError as error:
                 fail(job.source, error)
-        waiting.clear()
+            except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
+                fail(job.source, _unexpected(error))
 
     for image, folder in tqdm(todo, unit="photo", disable=None if progress and len(todo) > 1 else True):
         try:
@@ -194,7 +198,7 @@ def fit_images(
                     flush()
         except GarfastError as error:
             fail(image, error)
-        except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
+        except Exception as error:  # as above
             fail(image, _unexpected(error))
     flush()
     return report
@@ -244,11 +248,3 @@ def _earlier_fit(image: Path, folder: Path) -> FitParameters | None:
             "folder, or --overwrite"
         )
     return parameters
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _shared(names: Sequence[str]) -> set[str]:
-    return {name for name, count in Counter(names).items() if count > 1}

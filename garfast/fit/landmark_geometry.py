@@ -87,7 +87,7 @@ class LandmarkGeometry:
 
         fixed = torch.arange(NUM_CONTOUR, device=mean.device)[:, None]
         sliding = NUM_LANDMARKS + torch.arange(contour.numel(), device=mean.device).reshape(contour.shape)
-        heaviest = corners.gather(1, weights.argmax(1, keepdim=True))[:NUM_CONTOUR]
+        own = torch.full_like(fixed, -1)
         return LandmarkGeometry(
             mean=mean,
             basis=basis,
@@ -96,7 +96,7 @@ class LandmarkGeometry:
             num_shape=model.num_shape,
             candidates=torch.cat([fixed, torch.where(known, sliding, fixed)], 1),
             padding=torch.cat([torch.zeros_like(fixed, dtype=torch.bool), ~known], 1),
-            vertices=torch.cat([heaviest, torch.where(known, contour, heaviest)], 1),
+            vertices=torch.cat([own, contour], 1),
             outward=_outward(mean[:NUM_CONTOUR]),
         )
 
@@ -168,12 +168,25 @@ class LandmarkGeometry:
         return mean, basis
 
     def contour_vertices(self, contour: Contour) -> Tensor:
-        """The model's vertex nearest to each contour point, [B, 17] int64."""
+        """The model's vertex nearest to each contour point, [B, 17] int64; -1: the landmark's own point."""
         return self.vertices.expand(contour.column.shape[0], -1, -1).gather(2, contour.column[..., None])[..., 0]
 
     def contour_normals(self, rotation: Tensor) -> Tensor:
         """Outward normals of the 17 contour landmarks in the picture, y up: [B, 17, 2]."""
         return (_roll(rotation) @ self.outward[:, :2].T).mT
+
+
+def with_contour(points: Tensor, vertices: Tensor, contour: Tensor) -> Tensor:
+    """Landmarks with the jaw's where the outline is.
+
+    Args:
+        points: [B, 68, 3] the model's own.
+        vertices: [B, V, 3].
+        contour: [B, 17] int64 which vertex each landmark of the jaw means; negative: its own point.
+    """
+    own, rest = points[:, : contour.shape[1]], points[:, contour.shape[1] :]
+    moved = vertices.gather(1, contour.clamp_min(0)[..., None].expand(-1, -1, 3))
+    return torch.cat([torch.where(contour[..., None] < 0, own, moved), rest], 1)
 
 
 def _frontal_chains(model: MorphableModel) -> Tensor:

@@ -44,9 +44,15 @@ class FaceFrame(Rows):
 
     @staticmethod
     def of(
-        points: Tensor, weights: Tensor, image_size: tuple[int, int], projection: str, config: LandmarkFitConfig
+        points: Tensor,
+        weights: Tensor,
+        image_size: tuple[int, int],
+        projection: str,
+        config: LandmarkFitConfig,
+        first: int = 0,
     ) -> FaceFrame:
-        """From landmarks [B, 68, 2] in pixels, where weights [B, 68] are positive."""
+        """From landmarks [B, 68, 2] in pixels, where weights [B, 68] are positive; ``first`` is the first one's number
+        in messages."""
         known = weights[..., None] > 0
         low = torch.where(known, points, torch.inf).amin(1)
         high = torch.where(known, points, -torch.inf).amax(1)
@@ -54,7 +60,7 @@ class FaceFrame(Rows):
         # No head looks like a line or a dot from anywhere, and it would have no size.
         flat = extent.amin(1) <= 0.05 * extent.amax(1)
         if bool(flat.any()):
-            face = int(flat.nonzero()[0])
+            face = first + int(flat.nonzero()[0])
             raise LandmarkError(f"the landmarks of face {face} lie on a line or in one place: give (x, y) pixels")
         height, width = image_size
         perspective = projection == "pinhole"

@@ -39,7 +39,8 @@ class LandmarkFit:
         weights: [B, 68] final weights, robust factor included: near 0 for a landmark taken for wrong.
         noise: [B] estimated error of a landmark's coordinate, pixels.
         converged: [B] bool: the fit stands still, its mean error is small and the face looks toward the camera.
-        contour_vertices: [B, 17] int64 the model's vertex that each contour landmark means in this pose.
+        contour_vertices: [B, 17] int64 the model's vertex that each contour landmark means in this pose; -1: its own
+            point.
         iterations: [B] int64 outer iterations used.
     """
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from garfast.errors import ArgumentError
-from garfast.fit.refine_config import GEOMETRY, RefineConfig, RefineStage
+from garfast.fit.refine_config import RefineConfig, RefineStage
 from garfast.fit.refine_descent import Descent, captured
 from garfast.fit.refine_losses import NUM_LANDMARKS, renormalise
 from garfast.fit.refine_problem import Problem, Variables, frozen, noise_maps, state_of
@@ -27,9 +27,6 @@ from garfast.morphable import MorphableModel
 
 if TYPE_CHECKING:
     from garfast.networks.renderer import Renderer
-
-ExtraLoss = Callable[[Variables], Tensor]
-"""Another loss of the caller's: from the variables to [B], or to a number for all faces together."""
 
 # Iterations between two looks, from the host, at whether any face still moves.
 _LOOK = 10
@@ -43,7 +40,6 @@ def refine(
     config: RefineConfig,
     *,
     shared_shape: bool = False,
-    extra: ExtraLoss | None = None,
     at_once: int | None = None,
     capture: bool | None = None,
     impl: str = "auto",
@@ -60,7 +56,6 @@ def refine(
         config: settings; its stages run one after the other.
         shared_shape: one identity for all B faces, the mean of the start's where that has several. Its prior counts
             once, not B times.
-        extra: another loss, added to every stage that moves geometry.
         at_once: faces whose losses and gradients are computed together, which bounds the memory; None: all. The
             gradients are those of all faces whatever the number.
         capture: whether to run each stage as a CUDA graph; None: on a GPU, yes.
@@ -90,7 +85,7 @@ def refine(
             problems.append((first, last, Problem(model, renderer, *part, config, impl)))
         variables = Variables.of(start, config.latent)
         for stage in config.stages:
-            outcome, failed = _run(problems, start, variables, stage, extra, capture, progress)
+            outcome, failed = _run(problems, start, variables, stage, capture, progress)
             diverged |= failed
             outcomes.append(outcome)
         return RefineOutcome(state_of(start, variables, config, renderer), tuple(outcomes), diverged)
@@ -101,7 +96,6 @@ def _run(
     start: RefineState,
     variables: Variables,
     stage: RefineStage,
-    extra: ExtraLoss | None,
     capture: bool | None,
     progress: Callable[[str, int, int], None] | None,
 ) -> tuple[StageOutcome, Tensor]:
@@ -121,8 +115,6 @@ def _run(
         return values
 
     parts: list[Callable[[], dict[str, Tensor]]] = [partial(losses, *problem) for problem in problems]
-    if extra is not None and set(GEOMETRY) & set(groups):
-        parts.append(lambda: {"extra": extra(variables).expand(faces)})
 
     @torch.no_grad()
     def bounds() -> None:
@@ -159,13 +151,11 @@ def _run(
 
 def _computes(problem: Problem, stage: RefineStage) -> bool:
     """Whether any of the stage's losses can be had: not where they need networks that are missing."""
-    weights, renderer = stage.weights, problem.renderer
+    weights = stage.weights
     normals = weights.normals > 0 and problem.target.normals is not None
-    return (
-        weights.landmark > 0
-        or normals
-        or (renderer is not None and (weights.photometric > 0 or weights.perceptual > 0))
-    )
+    photometric = weights.photometric > 0 and problem.renderer is not None
+    perceptual = weights.perceptual > 0 and problem.features is not None
+    return weights.landmark > 0 or normals or photometric or perceptual
 
 
 def _shared_prior(variables: Variables, faces: int) -> Tensor:

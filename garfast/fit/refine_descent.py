@@ -13,6 +13,8 @@ from garfast.fit.refine_config import RefineStage
 # Adam's memory of gradients and of their squares, and the smoothing of the loss that tells progress.
 _BETA1, _BETA2, _EPS = 0.9, 0.99, 1e-10
 _SMOOTHING = 0.8
+# Iterations before a capture, since libraries choose their kernels and workspaces on use.
+_WARMUPS = 3
 
 
 class Descent:
@@ -139,12 +141,11 @@ class Descent:
         return [*self.leaves.values(), *self._mean.values(), *self._square.values(), *state]
 
 
-def captured(descent: Descent, warmups: int = 3) -> Callable[[], None]:
+def captured(descent: Descent) -> Callable[[], None]:
     """An iteration as one CUDA graph; the descent is as before when this returns.
 
     Args:
         descent: its leaves are on a GPU.
-        warmups: iterations run first, since libraries choose their kernels and workspaces on use.
     """
     saved = [tensor.clone() for tensor in descent.tensors()]
 
@@ -157,7 +158,7 @@ def captured(descent: Descent, warmups: int = 3) -> Callable[[], None]:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(warmups):
+            for _ in range(_WARMUPS):
                 descent.iterate()
         torch.cuda.current_stream().wait_stream(side)
         restore()

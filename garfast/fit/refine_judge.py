@@ -15,6 +15,7 @@ false leaves only the first condition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from torch import Tensor
 from garfast.fit import refine_losses as terms
 from garfast.fit.refine_config import RefineConfig
 from garfast.fit.refine_problem import Problem, Variables
-from garfast.fit.refine_state import RefineState, RefineTarget
+from garfast.fit.refine_state import RefineState, RefineTarget, plain
 from garfast.morphable import MorphableModel
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Judgement:
         return {
             "kept": bool(self.kept[face]),
             "reason": self.reasons[face],
-            "before": {name: round(float(value[face]), 5) for name, value in self.before.items()},
-            "after": {name: round(float(value[face]), 5) for name, value in self.after.items()},
+            "before": {name: plain(value[face], 5) for name, value in self.before.items()},
+            "after": {name: plain(value[face], 5) for name, value in self.after.items()},
         }
 
 
@@ -79,10 +80,17 @@ def judge(
     config: RefineConfig,
     *,
     diverged: Tensor | None = None,
+    at_once: int | None = None,
     impl: str = "auto",
 ) -> Judgement:
-    """Compare B faces before and after a refinement; see above for the rule."""
-    first, last, finite = measures(model, renderer, target, before, after, config, impl=impl)
+    """Compare B faces before and after a refinement; see above for the rule. ``at_once`` faces are measured together,
+    which bounds the memory."""
+    parts = []
+    for rows in torch.arange(after.batch, device=model.device).split(at_once or after.batch):
+        some = (target.rows(rows), before.rows(rows), after.rows(rows))
+        parts.append(measures(model, renderer, *some, config, impl=impl))
+    first, last = joined([part[0] for part in parts]), joined([part[1] for part in parts])
+    finite = torch.cat([part[2] for part in parts])
     return verdict(first, last, finite if diverged is None else finite & ~diverged, config)
 
 
@@ -100,6 +108,7 @@ def measures(
     """What is measured of B faces before and after, as in `Judgement`, and [B] whether all their numbers are finite."""
     # The refined appearance on both meshes: what is compared is the geometry.
     old = replace(before, w=after.w, z=after.z, noise=after.noise)
+    config = replace(config, latent="w")  # the styles are what they are, wherever they came from
     first, last = (_measures(Problem(model, renderer, target, state, config, impl), state) for state in (old, after))
     finite = torch.ones(after.batch, dtype=torch.bool, device=model.device)
     for tensor in (after.exp, after.shape.expand(after.batch, -1), after.pose.rotation, after.camera.ndc()):
@@ -107,6 +116,11 @@ def measures(
     for value in last.values():
         finite &= value.isfinite()
     return first, last, finite
+
+
+def joined(measured: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Measures of several batches as those of one."""
+    return {name: torch.cat([values[name] for values in measured]) for name in measured[0]}
 
 
 def verdict(first: dict[str, Tensor], last: dict[str, Tensor], finite: Tensor, config: RefineConfig) -> Judgement:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from garfast.errors import ArgumentError, WeightsFileError
 from garfast.fit import refine_losses as terms
 from garfast.fit.colour_match import match_colours
+from garfast.fit.landmark_geometry import with_contour
 from garfast.fit.refine_config import LossWeights, RefineConfig
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, Pose, axis_angle_to_matrix
@@ -202,10 +203,8 @@ class Problem:
     def landmarks(self, vertices: Tensor, camera: Camera) -> Tensor:
         """[B, 68, 2] aligned pixels of vertices [B, V, 3] in camera space."""
         points = self.model.landmarks(vertices)
-        contour = self.target.contour_vertices
-        if contour is not None:
-            jaw = vertices.gather(1, contour[..., None].expand(-1, -1, 3))
-            points = torch.cat([jaw, points[:, jaw.shape[1] :]], 1)
+        if self.target.contour_vertices is not None:
+            points = with_contour(points, vertices, self.target.contour_vertices)
         return camera.project(points)
 
     def raster(self, vertices: Tensor, camera: Camera, resolutions: list[int]) -> list[RasterOutput]:

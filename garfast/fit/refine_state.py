@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -46,7 +47,7 @@ class RefineState:
 
     def camera_row(self, face: int) -> Camera:
         """The camera of one face, a batch of 1."""
-        return _camera_rows(self.camera, torch.tensor([face], device=self.exp.device))
+        return camera_rows(self.camera, torch.tensor([face], device=self.exp.device))
 
     def rows(self, rows: Tensor) -> RefineState:
         """The faces with these indices [n]; a shared shape stays shared."""
@@ -55,7 +56,7 @@ class RefineState:
             shape=self.shape if len(self.shape) == 1 and self.batch > 1 else self.shape[rows],
             exp=self.exp[rows],
             pose=Pose(self.pose.rotation[rows], self.pose.translation[rows]),
-            camera=_camera_rows(self.camera, rows),
+            camera=camera_rows(self.camera, rows),
             w=None if self.w is None else self.w[rows],
             z=None if self.z is None else self.z[rows],
             noise=None if self.noise is None else [noise[rows] for noise in self.noise],
@@ -70,7 +71,8 @@ class RefineTarget:
         image: [B, 3, S, S] aligned photographs, RGB -1..1.
         landmarks: [B, 68, 2] aligned pixels, iBUG order; NaN where missing.
         landmark_weights: [B, 68] not negative; 0 where missing.
-        contour_vertices: [B, 17] int64, the vertices that landmarks 0-16 mean; None: the model's own points.
+        contour_vertices: [B, 17] int64, the vertices that landmarks 0-16 mean, -1 where that is the model's own point;
+            None: all are.
         normals: [B, 3, S, S] estimated unit normals; None where there is no estimator.
         cover: [B, 1, S, S] how probable it is that a pixel shows the face, 0..1; None where there is no estimator.
         landmark_noise: [B] expected error of a landmark's coordinate, aligned pixels; None: the settings say.
@@ -123,7 +125,14 @@ class RefineOutcome:
     diverged: Tensor
 
 
-def _camera_rows(camera: Camera, rows: Tensor) -> Camera:
+def plain(value: Tensor, digits: int) -> float | None:
+    """A number for JSON, which knows no NaN: None where it is not finite."""
+    number = float(value)
+    return round(number, digits) if math.isfinite(number) else None
+
+
+def camera_rows(camera: Camera, rows: Tensor | slice) -> Camera:
+    """The cameras of some faces."""
     if isinstance(camera, OrthographicCamera):
         return replace(camera, scale=camera.scale[rows], offset=camera.offset[rows])
     return replace(camera, focal=camera.focal[rows], centre=camera.centre[rows])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from garfast.fit.refine_state import (
     RefineOutcome,
     RefineState,
     RefineTarget,
+    plain,
     stack_states,
     stack_targets,
     where_geometry,
@@ -72,8 +74,10 @@ def inversion_stage(renderer: Renderer, *, at_once: int | None = None) -> Stage:
     name = fingerprint(renderer.generator)
 
     def run(states: Sequence[FitState]) -> list[dict[str, Any]]:
-        for first in range(0, len(states), at_once or len(states)):
-            some(states[first : first + (at_once or len(states))])
+        number = at_once or len(states)
+        for first in range(0, len(states), number):
+            with memory_for(min(number, len(states))):
+                some(states[first : first + number])
         return [{} for _ in states]
 
     def some(states: Sequence[FitState]) -> None:
@@ -124,13 +128,13 @@ def refinement_stage(
         faces = [known(state.aligned, "aligned") for state in states]
         start = stack_states([face.state for face in faces])
         target = stack_targets([face.target for face in faces])
-        try:
+        with memory_for(min(at_once or len(states), len(states))):
             outcome = refine(
                 model, renderer, target, start, config, shared_shape=shared_shape, at_once=at_once, capture=capture
             )
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise out_of_memory(min(at_once or len(states), len(states))) from error
-        verdict = judge(model, renderer, target, start, outcome.state, config, diverged=outcome.diverged)
+            verdict = judge(
+                model, renderer, target, start, outcome.state, config, diverged=outcome.diverged, at_once=at_once
+            )
         verdict = verdict.all_or_none() if shared_shape else verdict
         final = where_geometry(verdict.kept, outcome.state, start)
         losses = []
@@ -157,18 +161,28 @@ def stage_losses(outcome: RefineOutcome, row: int) -> dict[str, Any]:
         stage.name: {
             "steps": int(stage.steps[row]),
             "seconds": round(stage.seconds / len(stage.steps), 4),
-            "first": {name: round(float(value[row]), 6) for name, value in stage.first.items()},
-            "last": {name: round(float(value[row]), 6) for name, value in stage.last.items()},
+            "first": {name: plain(value[row], 6) for name, value in stage.first.items()},
+            "last": {name: plain(value[row], 6) for name, value in stage.last.items()},
         }
         for stage in outcome.stages
     }
 
 
-def out_of_memory(faces: int) -> GarfastError:
-    """What to say when memory runs out over a batch of faces."""
-    if faces > 1:
-        return GarfastError(f"there is not enough memory to fit {faces} faces at once: try --batch {faces // 2}")
-    return GarfastError("there is not enough memory to fit a face: try --device cpu, or --stages landmarks")
+@contextmanager
+def memory_for(faces: int) -> Iterator[None]:
+    """Says what to do where memory runs out over a batch of faces.
+
+    Raises:
+        GarfastError: it did.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        if faces > 1:
+            what = f"there is not enough memory to fit {faces} faces at once: try --batch {faces // 2}"
+        else:
+            what = "there is not enough memory to fit a face: try --device cpu, or --stages landmarks"
+        raise GarfastError(what) from error
 
 
 @torch.no_grad()

@@ -80,7 +80,7 @@ class Face:
         stays = (self.pose.matrix() @ pivot)[..., 0] + self.pose.translation
         return Pose(matrix_to_axis_angle(rotation), stays - (rotation @ pivot)[..., 0])
 
-    def toward(self, other: Face, share: float, *, with_pose: bool = True) -> Face:
+    def toward(self, other: Face, share: float) -> Face:
         """Between this face (share 0) and another one's shape, expression and head angles (share 1).
 
         Raises:
@@ -89,11 +89,9 @@ class Face:
         same_model(self.model, other.model)
         shape = torch.lerp(self.shape, other.shape, share)
         exp = torch.lerp(self.exp, other.exp, share)
-        pose = self.pose
-        if with_pose:
-            between = matrix_to_axis_angle(other.pose.matrix() @ self.pose.matrix().mT) * share
-            step = Pose(between, torch.zeros_like(between)).matrix()
-            pose = self.turned(step @ self.pose.matrix())
+        between = matrix_to_axis_angle(other.pose.matrix() @ self.pose.matrix().mT) * share
+        step = Pose(between, torch.zeros_like(between)).matrix()
+        pose = self.turned(step @ self.pose.matrix())
         return replace(self, shape=shape, exp=exp, pose=pose)
 
 

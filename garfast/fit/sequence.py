@@ -20,6 +20,7 @@ from torch import Tensor
 from garfast.errors import ArgumentError, NoFaceError
 from garfast.fit.landmarks_fit import LandmarkFit
 from garfast.fit.latent import Latent
+from garfast.fit.refine_state import camera_rows
 from garfast.fit.result import StageRecord
 from garfast.fit.saved_face import Face
 from garfast.fit.shared_shape import fit_landmarks_shared
@@ -53,7 +54,7 @@ class Evidence:
     Attributes:
         trust: [T] weight of each frame in the smoothing; 0 where lost.
         weights: [T,68] of the landmarks; noise: [T] error expected of a coordinate, photo pixels.
-        contour_vertices: [T,17] int64, the vertices that the jaw's landmarks mean.
+        contour_vertices: [T,17] int64, the vertices that the jaw's landmarks mean; -1: their own points.
         shape_frames: the frames that the shape comes from, from 0; none where it was known.
     """
 
@@ -114,7 +115,7 @@ class FittedSequence:
         row = slice(frame, frame + 1)
         pose = Pose(torch.from_numpy(self.rotation[row]), torch.from_numpy(self.translation[row]))
         shape, exp = torch.from_numpy(self.shape)[None], torch.from_numpy(self.exp[row])
-        return Face(self.model, shape, exp, pose, _camera_row(self.camera, row))
+        return Face(self.model, shape, exp, pose, camera_rows(self.camera, row))
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
@@ -336,12 +337,6 @@ def _cameras(like: Camera, place: np.ndarray) -> tuple[Camera, np.ndarray]:
         return camera, np.zeros((len(place), 3), np.float32)
     focal, centre = like.focal.cpu().expand(len(place), -1), like.centre.cpu().expand(len(place), -1)
     return PinholeCamera(focal, centre, like.image_size), values.numpy()
-
-
-def _camera_row(camera: Camera, row: slice) -> Camera:
-    if isinstance(camera, OrthographicCamera):
-        return replace(camera, scale=camera.scale[row], offset=camera.offset[row])
-    return replace(camera, focal=camera.focal[row], centre=camera.centre[row])
 
 
 def _array(tensor: Tensor) -> np.ndarray:

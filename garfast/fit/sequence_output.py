@@ -72,8 +72,7 @@ def save_sequence(
                 if progress is not None:
                     progress(1)
 
-        pictures = list(drawn())
-        write_animation(staging / f"overlay{_suffix()}", pictures, fps=sequence.fps)
+        write_animation(staging / f"overlay{_suffix()}", drawn(), fps=sequence.fps)
         _write_mesh(sequence, best, kept[0], staging)
         for number in range(len(sequence)):
             name = source if sources is None else sources[number]

@@ -28,10 +28,10 @@ from garfast.fit.inversion import align_photo, aligned_state, invert, target_of,
 from garfast.fit.latent import Latent, fingerprint
 from garfast.fit.refine import refine
 from garfast.fit.refine_config import RefineConfig, scaled
-from garfast.fit.refine_judge import measures, verdict
+from garfast.fit.refine_judge import joined, measures, verdict
 from garfast.fit.refine_problem import check_renderer
 from garfast.fit.refine_state import RefineState, RefineTarget, stack_states, stack_targets, where_geometry
-from garfast.fit.refinement_stages import out_of_memory, stage_losses
+from garfast.fit.refinement_stages import memory_for, stage_losses
 from garfast.fit.result import StageRecord
 from garfast.fit.sequence import FittedSequence, smoothed_motion
 from garfast.fit.smoothing import penalty
@@ -81,10 +81,8 @@ def refine_sequence(
         raise ArgumentError(f"a batch has at least one frame, not {batch}")
     check_renderer(renderer, renderer.size)
     clip = _Clip(model, sequence, frames, renderer, batch, progress or (lambda what, done, total: None))
-    try:
+    with memory_for(batch):
         return _inverted(clip) if config is None else _refined(clip, config)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise out_of_memory(batch) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,10 +315,7 @@ def _judged(
         after = replace(clip.state(refined, batch), w=torch.cat([look.w for look in looks]).to(device), noise=noise)
         before = clip.state(sequence, batch)
         measured.append(measures(clip.model, clip.renderer, batch.target, before, after, config))
-    first, last = (
-        {name: torch.cat([values[name] for values in rows]) for name in rows[0]}
-        for rows in ([before for before, _, _ in measured], [after for _, after, _ in measured])
-    )
+    first, last = joined([before for before, _, _ in measured]), joined([after for _, after, _ in measured])
     finite = torch.cat([one[2] for one in measured])
 
     def mean(values: dict[str, Tensor]) -> dict[str, Tensor]:

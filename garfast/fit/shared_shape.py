@@ -61,7 +61,7 @@ def fit_landmarks_shared(
         raise ArgumentError(f"{len(points)} faces need as many picture sizes, not {len(image_sizes)}")
     geometry = LandmarkGeometry.from_model(model)
     frames = [
-        FaceFrame.of(points[k : k + 1], reliability[k : k + 1], size, projection, config)
+        FaceFrame.of(points[k : k + 1], reliability[k : k + 1], size, projection, config, k)
         for k, size in enumerate(image_sizes)
     ]
     faces = _stack(frames)
@@ -122,7 +122,9 @@ def _shared_shape(geometry: LandmarkGeometry, faces: FaceFrame, config: Landmark
         gradient[:, LOG_FOCAL] += problem.focal_precision * (state.log_focal - problem.focal_centre)
     # What stands on a bound, or has no say (the focal length of an orthographic camera), does not adapt.
     bound = (state.coefficients <= problem.lower) | (state.coefficients >= problem.upper)
-    free = torch.cat([diagonal[:, :first] > 0, ~bound], 1)[:, others].to(normal.dtype)
+    camera = diagonal[:, :first] > 0
+    camera[:, LOG_FOCAL] &= problem.focal_precision is not None  # else it is known
+    free = torch.cat([camera, ~bound], 1)[:, others].to(normal.dtype)
     inner = normal[:, others][:, :, others] * free[:, :, None] * free[:, None]
     inner = inner + torch.diag_embed(1 - free) + 1e-9 * torch.diag_embed(inner.diagonal(dim1=1, dim2=2))
     across = normal[:, shape][:, :, others] * free[:, None]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from garfast.errors import ArgumentError, GarfastError
 from garfast.fit.landmark_config import DETECTOR_NOISE, LandmarkFitConfig
+from garfast.fit.landmark_geometry import with_contour
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, rasterize_crop
 from garfast.fit.result import StageRecord
@@ -42,7 +43,7 @@ class FitState:
         shape: [1,S]; exp: [1,E]; standard deviations.
         pose: model space to camera space.
         camera: photo pixels.
-        contour_vertices: [1,17] int64, the vertices that the jaw landmarks mean in this pose.
+        contour_vertices: [1,17] int64, the vertices that the jaw landmarks mean in this pose; -1: their own points.
         converged: whether the landmark fit converged.
         landmark_weights: [1,68] the landmark fit's; landmark_noise: [1] error that it expects of a coordinate, pixels.
         landmarks_fitted: [1,68,2] photo pixels.
@@ -192,7 +193,7 @@ def shared_landmark_stage(projection: str = "orthographic") -> Stage:
             [(state.image.shape[0], state.image.shape[1]) for state in states],
             weights=torch.stack([torch.as_tensor(np.asarray(state.detection.landmarks_score)) for state in states]),
             projection=projection,
-            config=landmark_config(states[0].detection),
+            config=max((landmark_config(state.detection) for state in states), key=lambda config: config.noise_min),
         )
         return [_landmarks_fitted(state, fitted) for state, fitted in zip(states, fits, strict=True)]
 
@@ -227,7 +228,7 @@ def geometry_stage() -> Stage:
         state.vertices_camera = known(state.pose, "pose").apply(state.vertices)
         points = model.landmarks(state.vertices_camera)
         if state.contour_vertices is not None:
-            points = torch.cat([state.vertices_camera[:, state.contour_vertices[0]], points[:, 17:]], 1)
+            points = with_contour(points, state.vertices_camera, state.contour_vertices)
         state.landmarks_fitted = camera.project(points)
         height, width = state.image.shape[:2]
         output = rasterize_crop(

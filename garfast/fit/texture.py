@@ -167,7 +167,7 @@ class _Texels(NamedTuple):
         seen, whole = (_separable(F.avg_pool2d, image, radius) for image in (eroded * inside, inside))
         mean = seen / whole.clamp_min(1e-6)
         # What is hardly trusted must not spread into what is unknown, so small weights become none.
-        return _smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * inside[0]
+        return smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * inside[0]
 
 
 def _separable(pool: Callable[..., Tensor], image: Tensor, radius: int) -> Tensor:
@@ -227,14 +227,14 @@ class _PhotoView(NamedTuple):
         height, width = self.camera.image_size
         border = torch.minimum(at, at.new_tensor([width, height]) - at).amin(-1)
         inside = _sample(self.inside, at, self.square, "bilinear")[:, 0]
-        weight = _smooth_step(facing, *_FACING) * _smooth_step(inside, *_OUTLINE) * seen * (border > 1)
-        rim = 1 - _smooth_step(inside, *_RIM)
+        weight = smooth_step(facing, *_FACING) * smooth_step(inside, *_OUTLINE) * seen * (border > 1)
+        rim = 1 - smooth_step(inside, *_RIM)
         colour = _sample(self.pixels, at, self.box, "bilinear")
         image = self.texels.image(torch.cat([colour, weight[:, None], rim[:, None]], 1))
         return image[:3], image[3:4], image[4:]
 
 
-def _smooth_step(value: Tensor, low: float, high: float) -> Tensor:
+def smooth_step(value: Tensor, low: float, high: float) -> Tensor:
     """0 below ``low``, 1 above ``high``, smooth between."""
     share = ((value - low) / (high - low)).clamp(0, 1)
     return share * share * (3 - 2 * share)

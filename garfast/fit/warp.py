@@ -16,7 +16,7 @@ from torch import Tensor
 
 from garfast.fit.rendering import Box, box_of_points, crop_ndc, shrink, textured
 from garfast.fit.saved_face import Face
-from garfast.fit.texture import unwrap
+from garfast.fit.texture import smooth_step, unwrap
 from garfast.ops import RasterOutput, rasterize_normals, vertex_normals
 
 # The displacement ends this far from the head, in shares of its size.
@@ -71,7 +71,6 @@ def warp_photo(
     after: Face,
     texture: Tensor,
     *,
-    shift_limit: float = _STILL,
     covered_later: bool = False,
 ) -> Warp:
     """Draw a photograph along with an edit.
@@ -80,7 +79,6 @@ def warp_photo(
         photo: [3,H,W] 0..1, of the size of the cameras' pictures.
         before, after: the face as fitted and as edited; of one model.
         texture: [3,T,T] 0..1, of the mesh.
-        shift_limit: pixels; where nothing moves by more, the photograph stays as it is.
         covered_later: the face will be drawn over, so that what lies around it starts exactly at the mesh's outline.
     """
     height, width = photo.shape[-2:]
@@ -110,7 +108,7 @@ def warp_photo(
     uv, uv_triangles = unwrap(after.model)
     painted = textured(field.output, uv, uv_triangles, texture)
     drawn = torch.lerp(drawn, painted, field.hidden)
-    moved = shift.abs().amax(1, keepdim=True) > shift_limit
+    moved = shift.abs().amax(1, keepdim=True) > _STILL
     still = shrink((~moved).to(drawn) * (1 - field.hidden), factor) > 0.999
     colour = torch.where(still, photo[None, :, y0:y1, x0:x1], shrink(drawn, factor))
     coarse = shrink(source.permute(2, 0, 1)[None], factor)[0].permute(1, 2, 0)
@@ -172,9 +170,9 @@ class _Field:
         slope = ((1 - facing_map.square()).clamp_min(0).sqrt() / facing_map.clamp_min(0.1)).clamp_max(5.0)
         inside = (grid.abs().amax(-1) < 1)[None, None]
         seen = (depth <= nearest + _DEPTH_TOLERANCE + 2 * pixel * slope) & inside
-        known = covered * seen * _smooth_step(facing_map, *_FACING)
+        known = covered * seen * smooth_step(facing_map, *_FACING)
         face = covered * proper_map.clamp(0, 1) * forward.clamp(0, 1)
-        moved = _smooth_step(shift.abs().amax(1, keepdim=True), _STILL, 0.5)
+        moved = smooth_step(shift.abs().amax(1, keepdim=True), _STILL, 0.5)
         hidden = _without_slivers((1 - known) * covered, size) * moved * forward.clamp(0, 1) * _drawn_in(face, size)
         known = known * (1 - loose_map.clamp(0, 1))
         return cls(output, shift, known * _drawn_in(covered, size, _RIM) if rim else known, hidden, face)
@@ -219,7 +217,7 @@ def _forward(face: Face) -> Tensor:
     """[V] 0..1, how well the texture of a vertex can stand in for a photograph."""
     model = face.model
     normals = vertex_normals(model.evaluate(face.shape), model.triangles, adjacency=model.adjacency)[0]
-    weight = _smooth_step(normals[:, 2], *_FORWARD)
+    weight = smooth_step(normals[:, 2], *_FORWARD)
     for name in _INNER:
         if name in model.regions:
             weight = torch.maximum(weight, model.regions[name])
@@ -252,11 +250,6 @@ def _centres(box: Box, size: tuple[int, int]) -> Tensor:
     x = box.x0 + (torch.arange(size[1]) + 0.5) * (box.width / size[1])
     y = box.y0 + (torch.arange(size[0]) + 0.5) * (box.height / size[0])
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
-
-
-def _smooth_step(value: Tensor, low: float, high: float) -> Tensor:
-    share = ((value - low) / (high - low)).clamp(0, 1)
-    return share * share * (3 - 2 * share)
 
 
 def _harmonic(values: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
+def file_digest(path: Path, digest: hashlib._Hash | None = None) -> str:
+    """SHA-256 of a file, or another digest that may have begun already; hexadecimal."""
+    digest = digest or hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)

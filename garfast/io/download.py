@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from garfast import __version__
 from garfast.errors import DownloadError, OutputError
+from garfast.io.digest import file_digest
 
 T = TypeVar("T")
 
@@ -35,16 +36,11 @@ class Expected(NamedTuple):
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"it has {size} bytes instead of {self.size}"
-        if self.sha256 is not None and file_sha256(path) != self.sha256:
+        if self.sha256 is not None and file_digest(path) != self.sha256:
             return "its SHA-256 differs"
-        if self.git_sha1 is not None and _digest(path, hashlib.sha1(b"blob %d\0" % size)) != self.git_sha1:
+        if self.git_sha1 is not None and file_digest(path, hashlib.sha1(b"blob %d\0" % size)) != self.git_sha1:
             return "its git object id differs"
         return None
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's contents, in hexadecimal."""
-    return _digest(path, hashlib.sha256())
 
 
 def fetch_bytes(url: str, *, timeout: float = 10.0, limit: int = 1 << 24) -> bytes:
@@ -209,10 +205,3 @@ def _size(path: Path) -> int:
 
 def _host(url: str) -> str:
     return urllib.parse.urlsplit(url).netloc or url
-
-
-def _digest(path: Path, digest: Any) -> str:
-    with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return str(digest.hexdigest())

@@ -21,6 +21,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".g
 _EXPECTED = "expected a photograph such as JPEG, PNG, WebP or TIFF"
 
 
+def is_image(path: Path) -> bool:
+    """Whether a path is a file that, by its name, holds a photograph."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a photograph as uint8 RGB.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,11 +58,12 @@ def open_video(path: str | os.PathLike[str]) -> Video:
 
 
 def write_animation(
-    path: str | os.PathLike[str], frames: Sequence[np.ndarray], *, fps: float = DEFAULT_FPS, loop: bool = True
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], *, fps: float = DEFAULT_FPS, loop: bool = True
 ) -> None:
     """Write frames uint8 [H,W,3] of one size as GIF (by Pillow) or MP4 (H.264, by imageio-ffmpeg), atomically.
 
     Args:
+        frames: taken one after the other; a GIF needs all of them in memory, as its colours are those of all.
         loop: GIF only: whether it starts again at its end.
 
     Raises:
@@ -69,8 +71,6 @@ def write_animation(
         OutputError: the file cannot be written, or nothing here encodes MP4.
     """
     path = Path(path)
-    if not len(frames) or any(frame.shape != frames[0].shape for frame in frames):
-        raise ArgumentError("an animation needs at least one frame, and all of one size")
     if not 0 < fps < math.inf:
         raise ArgumentError(f"an animation needs a positive number of frames a second, not {fps:g}")
     suffix = path.suffix.lower()
@@ -79,7 +79,20 @@ def write_animation(
     if suffix == ".mp4":
         check_mp4()
     with atomic_path(path) as temporary:
-        (_write_gif if suffix == ".gif" else _write_mp4)(temporary, frames, fps, loop)
+        (_write_gif if suffix == ".gif" else _write_mp4)(temporary, _of_one_size(frames), fps, loop)
+
+
+def _of_one_size(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for frame in frames:
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            break
+        yield frame
+    else:
+        if shape is not None:
+            return
+    raise ArgumentError("an animation needs at least one frame, and all of one size")
 
 
 def check_mp4() -> None:
@@ -96,7 +109,7 @@ def check_mp4() -> None:
         ) from error
 
 
-def _write_gif(path: Path, frames: Sequence[np.ndarray], fps: float, loop: bool) -> None:
+def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float, loop: bool) -> None:
     from PIL import Image
 
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
@@ -112,10 +125,11 @@ def _write_gif(path: Path, frames: Sequence[np.ndarray], fps: float, loop: bool)
     coded[0].save(path, save_all=True, append_images=coded[1:], duration=max(round(1000 / fps), 20), **again)
 
 
-def _write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float, loop: bool) -> None:
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, loop: bool) -> None:
     import imageio_ffmpeg
 
-    height, width = frames[0].shape[:2]
+    first = next(frames)
+    height, width = first.shape[:2]
     # H.264 in the colour format that every player knows takes even sizes only.
     pad = ((0, height % 2), (0, width % 2), (0, 0))
     writer = imageio_ffmpeg.write_frames(
@@ -130,7 +144,7 @@ def _write_mp4(path: Path, frames: Sequence[np.ndarray], fps: float, loop: bool)
     )
     try:
         writer.send(None)
-        for frame in frames:
+        for frame in itertools.chain([first], frames):
             writer.send(np.ascontiguousarray(np.pad(frame, pad, mode="edge")))
     except OSError as error:
         raise OutputError(f"cannot write {path.name}: the encoder failed, write a .gif instead") from error

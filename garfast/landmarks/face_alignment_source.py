@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from garfast.errors import DownloadError, LandmarkError, WeightsFileError
-from garfast.io.download import fetch, file_sha256
+from garfast.io.digest import file_digest
+from garfast.io.download import fetch
 from garfast.landmarks.detection import NUM_LANDMARKS, Detection, by_size
 
 SOURCE = "face-alignment"
@@ -83,7 +84,7 @@ def fetch_weights() -> None:
             ) from error
         # PyTorch's hub puts the first digits of the SHA-256 into the name.
         stated = re.search(r"-([0-9a-f]{8,})\.", path.name)
-        if stated and not file_sha256(path).startswith(stated.group(1)):
+        if stated and not file_digest(path).startswith(stated.group(1)):
             path.unlink()
             raise DownloadError(f"{url} does not match the checksum in its name: nothing was kept, try again later")
 

@@ -195,17 +195,22 @@ def polygon_mask(points: Floats, polygon: Floats, soft: float, grow: float = 0.0
         soft: width of the ramp, in the unit of the points.
         grow: move the outline outward by this much.
     """
-    following = np.roll(polygon, -1, 0)
+    return np.clip(0.5 + (grow - outline_distance(points, polygon)) / soft, 0, 1)
+
+
+def outline_distance(points: NDArray[np.floating], outline: NDArray[np.floating]) -> Floats:
+    """Signed distance [N] of points [N, 2] from a closed outline [M, 2], negative inside."""
+    following = np.roll(outline, -1, 0)
     inside = np.zeros(len(points), bool)
-    for (x0, y0), (x1, y1) in zip(polygon, following, strict=True):
+    for (x0, y0), (x1, y1) in zip(outline, following, strict=True):
         if y0 != y1:
             crosses = (points[:, 1] < y0) != (points[:, 1] < y1)
             inside ^= crosses & (points[:, 0] < x0 + (points[:, 1] - y0) / (y1 - y0) * (x1 - x0))
-    distance = line_distance(points, np.concatenate([polygon, polygon[:1]]))
-    return np.clip(0.5 + (np.where(inside, distance, -distance) + grow) / soft, 0, 1)
+    distance = line_distance(points, np.concatenate([outline, outline[:1]]))
+    return np.where(inside, -distance, distance)
 
 
-def line_distance(points: Floats, line: Floats) -> Floats:
+def line_distance(points: NDArray[np.floating], line: NDArray[np.floating]) -> Floats:
     """Distance [N] of points [N, D] from a polyline [M, D]."""
     best = np.full(len(points), np.inf)
     for start, end in itertools.pairwise(line):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,6 @@ from torch.nn import functional
 from garfast.errors import ArgumentError, WeightsFileError
 from garfast.networks.blocks import ConvBlock, ResidualBlock
 from garfast.networks.weights import fill_network, load_weights
-
-
-class IdentityEmbedder(Protocol):
-    """Anything that can play F: an ``nn.Module`` that embeds aligned pictures, differentiably."""
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """[B, 3, S, S] aligned RGB in -1..1 -> [B, E] of unit length."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +153,10 @@ class ForeignIdentity(nn.Module):
 
     mean: Tensor
     std: Tensor
+
+    def train(self, mode: bool = True) -> ForeignIdentity:
+        """Nothing: the network judges, as it was written; exported ones could not be switched anyway."""
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """image [B, 3, S, S] on the alignment template, RGB in -1..1 -> [B, E] of unit length."""

@@ -103,7 +103,7 @@ def load_network(path: str | os.PathLike[str], kind: str, *, impl: str = "auto")
     config, state = load_weights(path, kind=kind)
     try:
         network = _KINDS[kind](config, impl)
-    except (TypeError, GarfastError) as error:
+    except (TypeError, KeyError, ValueError, GarfastError) as error:
         raise WeightsFileError(f"{path} describes no network of kind {kind!r} that this version knows") from error
     fill_network(network, state, path)
     return network.requires_grad_(False)

@@ -42,7 +42,6 @@ class HairTemplate:
     """A head's skull as seen from inside, on the shell's grid of directions.
 
     Attributes:
-        directions: [R, C, 3] unit, from the skull's centre.
         centre: [3] model space.
         skull: sparse [R * C, O] weights of the head's outer vertices around each direction, rows sum to 1.
         azimuth: [C] radians, 0 in front, rising to the subject's left.
@@ -56,7 +55,6 @@ class HairTemplate:
         grows: [O] 1 where hair can grow, 0 on the ears.
     """
 
-    directions: Floats
     centre: Floats
     skull: csr_array
     azimuth: Floats
@@ -111,7 +109,6 @@ def build_hair_template(template: HeadTemplate) -> HairTemplate:
     around_head = np.degrees(np.abs(template.azimuth[: template.num_outer]))
     degrees = np.degrees(np.abs(azimuth))
     return HairTemplate(
-        directions=directions,
         centre=centre,
         skull=csr_array(
             (np.float32(shares).reshape(-1), rows[nearest].reshape(-1), np.arange(0, nearest.size + 1, _NEIGHBOURS)),

@@ -211,7 +211,7 @@ def sample_expression(rng: Dice, model: MorphableModel, strength: float) -> Floa
 @lru_cache(maxsize=4)
 def _movements(model: MorphableModel) -> tuple[Floats, Floats, Floats, dict[str, int]]:
     """Least, largest and full activation [E] of a model's expressions, and their places by name."""
-    lower, upper = model.exp_bounds.numpy().T
+    lower, upper = model.exp_bounds.cpu().numpy().T
     names = {_OTHER_NAMES.get(name, name): k for k, name in enumerate(model.exp_names)}
     return lower, upper, np.where(np.isfinite(upper), upper, np.float32(3)), names
 

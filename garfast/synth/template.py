@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from garfast.morphable import MorphableModel
+from garfast.morphable.surface import fit_sphere, outline_distance, smooth_curve
 from garfast.synth.native import depth_map, num_attributes
 from garfast.synth.noise import smooth_fields
 
@@ -204,10 +205,7 @@ def _eye_frames(
         if not len(rows):
             continue
         points = mean[rows].astype(np.float64)
-        system = np.concatenate([2 * points, np.ones((len(points), 1))], 1)
-        solution = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
-        centre = solution[:3]
-        radius = float(np.sqrt(solution[3] + centre @ centre))
+        centre, radius = fit_sphere(points)
         axis = np.array([0.0, 0.0, 1.0])
         if iris is not None and (iris[rows] > 0.5).any():
             axis = points[iris[rows] > 0.5].mean(0) - centre
@@ -231,12 +229,12 @@ def _attributes(
     skin = (material == SKIN) & (region.get("skin", np.ones(len(p))) > 0.01)
     out[:, :3] = p
     front = skin & (p[:, 2] > marks[48, 2] - 25)
-    out[:, 3] = np.where(front, outline_distance(p[:, :2], closed_curve(marks[48:60, :2])), 50)
+    out[:, 3] = np.where(front, outline_distance(p[:, :2], smooth_curve(marks[48:60, :2].astype(np.float64))), 50)
     lids, height = np.full(len(p), 60.0), np.zeros(len(p))
     for first in (36, 42):
         corners = marks[first : first + 6]
         near = skin & (np.abs(p[:, 0] - corners[:, 0].mean()) < 45) & (p[:, 2] > corners[:, 2].min() - 25)
-        distance = np.maximum(outline_distance(p[near, :2], closed_curve(corners[:, :2])), 0)
+        distance = np.maximum(outline_distance(p[near, :2], smooth_curve(corners[:, :2].astype(np.float64))), 0)
         lids[near] = np.minimum(lids[near], distance)
         side = np.sign(p[:, 0]) == np.sign(corners[0, 0])
         slope = (corners[3, 1] - corners[0, 1]) / (corners[3, 0] - corners[0, 0])
@@ -307,30 +305,6 @@ def _moustache(p: Floats, marks: Floats) -> Floats:
     droop = 7.0 * (p[:, 0] / width) ** 2
     band = np.clip((p[:, 1] - low + droop + 4) / 3, 0, 1) * np.clip((high - p[:, 1] + 2) / 3, 0, 1)
     return (across * band * (p[:, 2] > marks[48, 2] - 12)).astype(np.float32)
-
-
-def closed_curve(points: NDArray[np.floating], steps: int = 8) -> NDArray[np.float64]:
-    """A closed Catmull-Rom curve through points [M, D]: [M * steps, D]."""
-    before, after, beyond = np.roll(points, 1, 0), np.roll(points, -1, 0), np.roll(points, -2, 0)
-    t = (np.arange(steps) / steps)[None, :, None]
-    a, b, c, d = (q[:, None].astype(np.float64) for q in (before, points, after, beyond))
-    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * (b - c) + d - a) * t**3)
-    return curve.reshape(-1, points.shape[1])
-
-
-def outline_distance(points: NDArray[np.floating], outline: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Signed distance [N] of points [N, 2] from a closed outline [M, 2], negative inside."""
-    following = np.roll(outline, -1, 0)
-    best = np.full(len(points), np.inf)
-    inside = np.zeros(len(points), bool)
-    for start, end in zip(outline, following, strict=True):
-        step = end - start
-        share = np.clip((points - start) @ step / max(float(step @ step), 1e-12), 0, 1)
-        best = np.minimum(best, np.hypot(*(points - start - share[:, None] * step).T))
-        if start[1] != end[1]:
-            crosses = (points[:, 1] < start[1]) != (points[:, 1] < end[1])
-            inside ^= crosses & (points[:, 0] < start[0] + (points[:, 1] - start[1]) / step[1] * step[0])
-    return np.where(inside, -best, best)
 
 
 def _opened(model: MorphableModel, mean: Floats, basis: NDArray[np.int16], step: Floats) -> Floats:

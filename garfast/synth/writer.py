@@ -11,6 +11,7 @@ import io
 import json
 import os
 import tarfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
@@ -240,5 +241,5 @@ def read_shard(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                         truth = {key: arrays[key] for key in arrays.files}
                     yield {"image": image, **truth, **json.loads(parts[".json"])}
                     parts = {}
-    except (OSError, tarfile.TarError, KeyError) as error:
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise OutputError(f"{path} is no readable shard of synthetic faces: {error}") from error

@@ -189,6 +189,8 @@ class IdentityTask(AveragedTask):
     def __init__(
         self, settings: IdentityTraining, portraits: PortraitSource, config: IdentityConfig | None = None
     ) -> None:
+        if portraits.count <= HELD_OUT:
+            raise TrainingError(f"there are {portraits.count} portraits: more than {HELD_OUT} are needed")
         self.sampler = PeopleSampler(portraits)
         if portraits.size < settings.size:
             raise TrainingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,16 +66,23 @@ class Geometry(NamedTuple):
 
     def to(self, device: torch.device | str) -> Geometry:
         """The same faces on another device."""
-        if self.camera.device == torch.device(device):
+        device = torch.empty(0, device=device).device  # with its index
+        if self.camera.device == device:
             return self
         return self._replace(
             rows=self.rows.to(device),
-            model=self.model.to(device),
+            model=_on(self.model, device),
             shape=self.shape.to(device),
             exp=self.exp.to(device),
             pose=self.pose.to(device),
             camera=self.camera.to(device),
         )
+
+
+@lru_cache(maxsize=8)
+def _on(model: MorphableModel, device: torch.device) -> MorphableModel:
+    """A model on another device, where it stays: every batch needs it, and what it computes once."""
+    return model.to(device)
 
 
 class PortraitSource(ABC):

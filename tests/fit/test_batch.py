@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from garfast.errors import ArgumentError, ImageFileError, NoFaceError, OutputError
+from garfast.fit import batch
 from garfast.fit.batch import BatchReport, find_images, fit_images, output_names
 from garfast.fit.pipeline import Fitter, Job, default_stages
+from garfast.fit.result import FitResult
 from garfast.io.images import write_image
 from garfast.io.parameters import load_parameters
 from garfast.landmarks import Detection
@@ -150,6 +152,27 @@ def test_a_fault_of_ours_does_not_stop_the_others(
     assert "MemoryError (out of memory)" in report.failed[0][1]
 
 
+def test_a_fault_in_writing_costs_one_face(run: Callable[..., BatchReport], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    fit_many, save = Fitter.fit_many, batch.save_result
+
+    def counted(self: Fitter, jobs: Sequence[Job]) -> object:
+        sizes.append(len(jobs))
+        return fit_many(self, jobs)
+
+    def fail_on_a(result: FitResult, target: Path, **options: object) -> None:
+        if target.name == "a":
+            raise MemoryError("out of memory")
+        save(result, target, **options)
+
+    monkeypatch.setattr(Fitter, "fit_many", counted)
+    monkeypatch.setattr(batch, "save_result", fail_on_a)
+    report = run("a.png", "b.png", batch=1)
+    assert sizes == [1, 1, 1]
+    assert written(report) == ["b", "b-face2"]
+    assert "MemoryError (out of memory)" in report.failed[0][1]
+
+
 def test_output_is_a_file(run: Callable[..., BatchReport], tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(OutputError, match="is a file"):
@@ -187,3 +210,4 @@ def test_output_names_are_unique() -> None:
     assert names("x/a.jpg", "y/a.jpg", "y/a.png") == ["x-a", "y-a", "a-png"]
     many = ["1/x/a.jpg", "2/x/a.jpg", "3/x/a.png", "x/a.jpg"]
     assert len(set(names(*many))) == 4
+    assert names("x/a.jpg", "x/a-face2.jpg", "x/b-face2.jpg") == ["a", "a-face2-jpg", "b-face2"]

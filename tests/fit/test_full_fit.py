@@ -218,13 +218,14 @@ def test_without_an_inverter_the_mean_style_is_the_start() -> None:
     assert noise[-1].shape == (2, 1, 32, 32)
 
 
+@pytest.mark.parametrize("name", ["invert", "refine", "judge"])
 def test_memory_that_runs_out_is_said(
-    tiny_model: MorphableModel, renderer: Renderer, scene: TinyScene, monkeypatch: pytest.MonkeyPatch
+    tiny_model: MorphableModel, renderer: Renderer, scene: TinyScene, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def fail(*_args: object, **_options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(refinement_stages, "refine", fail)
+    monkeypatch.setattr(refinement_stages, name, fail)
     fit = fitter(tiny_model, renderer, SHORT)
     with pytest.raises(GarfastError, match="not enough memory to fit 4 faces at once: try --batch 2"):
         fit.fit_many([job(scene)] * 4)

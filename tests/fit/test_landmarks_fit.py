@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, LandmarkError
-from garfast.fit.landmark_geometry import LandmarkGeometry
+from garfast.fit.landmark_geometry import LandmarkGeometry, with_contour
 from garfast.fit.landmarks_fit import LandmarkFitConfig, fit_landmarks
 from garfast.landmarks import example_landmarks, read_landmarks
 from garfast.morphable import MorphableModel, euler_to_matrix, load_model
@@ -251,3 +252,19 @@ def test_the_device_does_not_matter(model: MorphableModel) -> None:
     assert there.shape.device.type == "cuda"
     torch.testing.assert_close(there.projected.cpu(), here.projected, atol=0.05, rtol=0)
     torch.testing.assert_close(there.contour_vertices.cpu(), here.contour_vertices)
+
+
+def test_jaw_landmarks_between_vertices_stay_there(tiny_model):
+    """What later stages take for the jaw's landmarks is what the fit has moved."""
+    model = replace(
+        tiny_model,
+        landmark_triangles=tiny_model.triangles[:68].long().clone(),
+        landmark_weights=torch.full((68, 3), 1 / 3),
+    )
+    geometry = LandmarkGeometry.from_model(model)
+    vertices = geometry.contour_vertices(geometry.own_contour(2))
+    assert (vertices == -1).all()
+    points, mesh = torch.randn(2, 68, 3), torch.randn(2, 9, 3)
+    torch.testing.assert_close(with_contour(points, mesh, vertices), points)
+    vertices[1, 3] = 5
+    assert torch.equal(with_contour(points, mesh, vertices)[1, 3], mesh[1, 5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from garfast.fit.refine_descent import Descent
 from garfast.fit.refine_judge import judge
 from garfast.fit.refine_problem import Problem, Variables, frozen, squares
 from garfast.fit.refine_state import RefineState, stack_states, stack_targets, where_geometry
+from garfast.fit.refinement_stages import stage_losses
 from garfast.morphable import MorphableModel, PinholeCamera
 from garfast.networks.renderer import Renderer
 from tests.fit.refine_faces import Faces, make_faces
@@ -172,9 +174,6 @@ def test_one_shape_for_several_faces(tiny_model: MorphableModel, faces: Faces) -
 def test_how_many_are_computed_at_once_changes_nothing(
     tiny_model: MorphableModel, renderer: Renderer, faces: Faces
 ) -> None:
-    def pull(variables: Variables) -> Tensor:
-        return variables.exp.square().mean(1)
-
     config = RefineConfig((replace(GEOMETRIC, steps=3), JOINT))
     for shared in (False, True):
         both, single = (
@@ -185,7 +184,6 @@ def test_how_many_are_computed_at_once_changes_nothing(
                 faces.start,
                 config,
                 shared_shape=shared,
-                extra=pull,
                 at_once=at_once,
             )
             for at_once in (None, 1)
@@ -194,21 +192,8 @@ def test_how_many_are_computed_at_once_changes_nothing(
             torch.testing.assert_close(getattr(both.state, name), getattr(single.state, name), atol=2e-3, rtol=1e-2)
         for name, value in both.stages[1].first.items():
             torch.testing.assert_close(value, single.stages[1].first[name], atol=2e-3, rtol=2e-2)
-        assert "extra" in single.stages[0].last
     with pytest.raises(ArgumentError, match="at least one face"):
         refine(tiny_model, renderer, faces.target, faces.start, config, at_once=0)
-
-
-def test_a_loss_of_the_callers_takes_part(tiny_model: MorphableModel, faces: Faces) -> None:
-    wanted = torch.full((2, tiny_model.num_exp), 0.7)
-
-    def pull(variables: Variables) -> Tensor:
-        return 100 * (variables.exp - wanted).square().mean(1)
-
-    stage = replace(GEOMETRIC, steps=60)
-    outcome = refine(tiny_model, None, faces.target, faces.start, RefineConfig((stage,)), extra=pull)
-    assert (outcome.state.exp - wanted).abs().max() < 0.15
-    assert "extra" in outcome.stages[0].last
 
 
 def test_a_diverging_face_harms_no_other(tiny_model: MorphableModel, renderer: Renderer, faces: Faces) -> None:
@@ -224,6 +209,28 @@ def test_a_diverging_face_harms_no_other(tiny_model: MorphableModel, renderer: R
     verdict = judge(tiny_model, renderer, target, faces.start, outcome.state, config, diverged=outcome.diverged)
     assert verdict.kept.tolist()[0] is False
     assert verdict.reasons[0] == "the descent diverged"
+    assert None in stage_losses(outcome, 0)["joint"]["first"].values()
+    json.dumps([stage_losses(outcome, 0), verdict.row(0)], allow_nan=False)
+    apart = judge(tiny_model, renderer, target, faces.start, outcome.state, config, at_once=1)
+    assert apart.kept.tolist() == judge(tiny_model, renderer, target, faces.start, outcome.state, config).kept.tolist()
+
+
+def test_the_code_z_can_be_what_moves(tiny_model: MorphableModel, renderer: Renderer, faces: Faces) -> None:
+    config = RefineConfig((JOINT,), latent="z")
+    z = torch.randn(2, renderer.generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+    start = replace(faces.start, z=z, w=renderer.generator.styles(z))
+    outcome = refine(tiny_model, renderer, faces.target, start, config)
+    verdict = judge(tiny_model, renderer, faces.target, start, outcome.state, config)
+    assert verdict.after["photometric"].isfinite().all()
+
+
+def test_a_loss_whose_network_is_missing_is_left_out(
+    tiny_model: MorphableModel, renderer: Renderer, faces: Faces
+) -> None:
+    stage = RefineStage("joint", 3, weights=LossWeights(perceptual=1))
+    networks = replace(renderer, perceptual=None)
+    outcome = refine(tiny_model, networks, faces.target, faces.start, RefineConfig((stage,)))
+    assert outcome.stages[0].steps.tolist() == [0, 0]
 
 
 def test_a_face_stops_when_it_stands_still(tiny_model: MorphableModel, faces: Faces) -> None:

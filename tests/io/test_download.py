@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from garfast.errors import DownloadError, OutputError
-from garfast.io.download import Expected, fetch, fetch_bytes, file_sha256
+from garfast.io.digest import file_digest
+from garfast.io.download import Expected, fetch, fetch_bytes
 from tests.serving import Server, serve
 
 DATA = bytes(range(256)) * 4000
@@ -38,7 +39,7 @@ def test_fetch_checks_and_keeps(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "a.bin"
     fetch(f"{server.url}/a.bin", target, _expected())
     assert target.read_bytes() == DATA
-    assert file_sha256(target) == _expected().sha256
+    assert file_digest(target) == _expected().sha256
     fetch(f"{server.url}/a.bin", target, _expected())
     assert len(server.requests) == 1  # the second call found it complete
     assert [p.name for p in target.parent.iterdir()] == ["a.bin"]

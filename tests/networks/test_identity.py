@@ -7,6 +7,7 @@ from garfast.errors import ArgumentError, WeightsFileError
 from garfast.networks.identity import ForeignIdentity, IdentityConfig, IdentityNet, fit_size, load_identity
 from garfast.networks.renderer import load_network
 from garfast.networks.weights import save_weights
+from garfast.train.gar.task import Teachers
 
 SMALL = IdentityConfig(size=32, widths=(8, 8, 16, 16), depths=(1, 1, 1, 1), embedding=12)
 
@@ -69,6 +70,7 @@ def test_a_users_network_sees_the_crop_it_wants(name, tmp_path):
     network = load_identity(path, size=(16, 12), crop=crop, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 0.5), bgr=True)
     expected = torch.nn.functional.normalize(torch.tensor([[1.0, 0.75, 1.0]]), dim=1)
     torch.testing.assert_close(network(image), expected)
+    Teachers(identity=network).freeze("cpu")  # as a training does
     image.requires_grad_()
     network(image)[0, 0].backward()
     assert image.grad.abs().sum() > 0

@@ -45,7 +45,6 @@ class Layout:
 
     plane: np.ndarray
     triangles: np.ndarray
-    middle: np.ndarray
     eye_rim: np.ndarray
     upper_lip_rim: np.ndarray
     lower_lip_rim: np.ndarray
@@ -235,7 +234,6 @@ def build_layout(steps: int = 70, seed: int = 7) -> Layout:
     return Layout(
         plane=points,
         triangles=triangles,
-        middle=np.flatnonzero(points[:, 0] == 0.0),
         eye_rim=np.arange(n_eye),
         upper_lip_rim=np.arange(first_lip, first_lip + n_lip),
         lower_lip_rim=lower,

@@ -54,8 +54,8 @@ def side_forms(theta: np.ndarray, level: np.ndarray, y: np.ndarray) -> np.ndarra
     return out + 2.2 * np.exp(-0.5 * ((turn / 9.0) ** 2 + ((y + 130.0) / 8.0) ** 2))
 
 
-def surface(theta: np.ndarray, level: np.ndarray, closed_eyes: bool = True) -> np.ndarray:
-    """Points [N, 3] of the sculpted head; where the lids are open the surface is that of the eyeball if not closed."""
+def surface(theta: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """Points [N, 3] of the sculpted head, its eyes closed."""
     p = base_surface(theta, level)
     p[:, [0, 2]] += side_forms(theta, level, p[:, 1])[:, None] * np.stack([np.sin(theta), np.cos(theta)], 1)
     x, y = p[:, 0].copy(), p[:, 1].copy()
@@ -65,8 +65,5 @@ def surface(theta: np.ndarray, level: np.ndarray, closed_eyes: bool = True) -> n
     z = p[:, 2] + front * broad_forms(x, y)
     z = eyes.add_lids(x, y, z) * (front > 0) + z * (front <= 0)
     z = z + front * mouth.relief(x, y)
-    if not closed_eyes:
-        hole = eyes.inside_opening(x, y) & (p[:, 2] > 20)
-        z = np.where(hole, eyes.ball_height(np.abs(x), y, 0.0), z)
     p[:, 2] = z
     return nose.raise_nose(p)

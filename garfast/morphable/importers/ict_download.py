@@ -10,7 +10,8 @@ from urllib.error import HTTPError
 
 from garfast.errors import DownloadError
 from garfast.io.atomic import atomic_path
-from garfast.io.download import Expected, fetch, fetch_bytes, file_sha256
+from garfast.io.digest import file_digest
+from garfast.io.download import Expected, fetch, fetch_bytes
 from garfast.morphable.importers.ict_kit import EXTRA_EXPRESSIONS, INDEX_FILE, NEUTRAL_FILE, read_indices
 
 COMMIT = "da5f95a607f5e6b37755b38d3385d7f2853732e5"
@@ -83,7 +84,7 @@ def download_ict(
             pool.shutdown(cancel_futures=True)
             raise
     with atomic_path(folder / MANIFEST) as temporary:
-        sums = {name: recorded.get(name) or file_sha256(folder / name) for name in sorted(done)}
+        sums = {name: recorded.get(name) or file_digest(folder / name) for name in sorted(done)}
         temporary.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()), encoding="utf-8")
     return all(name in listed for name in done)
 

@@ -1,8 +1,9 @@
 """Several processes that train one model, as ``torchrun`` starts them; everything also works in a single process.
 
 A step's joint batch consists of parts: those that one process works through one after the other (accumulation), times
-the processes. Random numbers depend on the step and the number of the part alone and gradients are averaged, so W
-processes do exactly what a single one does with W times as many parts.
+the processes. Random numbers depend on the step and the number of the part alone and gradients are averaged, so the
+gradients of W processes are those of a single one with W times as many parts. (But for the path length's, which is
+penalised on one part in each process; and the mean style moves by the parts' average rather than part by part.)
 """
 
 from __future__ import annotations
