@@ -10,7 +10,7 @@ from garfast.bench.layers import Layer
 
 
 def main() -> None:
-    """Run the cases on the GPU, with odd channel counts so that edges are met, and by both convolutions."""
+    """Run the cases on the GPU, with odd channel counts so that edges are met, and by all convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = True
     layers = [Layer(8, 24, 40, 1), Layer(16, 24, 20, 2)]
     for dtype in (torch.float32, torch.bfloat16):
@@ -19,6 +19,8 @@ def main() -> None:
             with ops.use_convolution(path):
                 for case in convolutions:
                     case.make("auto")()
+        for case in convolutions:
+            case.make("triton")()
         cases = noise_bias_act_cases("cuda", dtype, [2], [(5, 9)])
         cases += upfirdn2d_cases("cuda", dtype, [1])
         for case in cases:

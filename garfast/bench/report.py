@@ -132,9 +132,8 @@ def table(rows: Sequence[Row], ceiling: Ceiling) -> str:
     return "\n".join(lines)
 
 
-def save(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, Any]) -> list[Path]:
-    """Write results.json, results.csv and, where matplotlib is installed, speedup.png; with convolutions among the rows
-    also roofline.png.
+def save_numbers(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, Any]) -> None:
+    """Write results.json alone.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -142,6 +141,16 @@ def save(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, A
     with atomic_path(folder / "results.json") as path:
         document = {"machine": facts, "ceiling": asdict(ceiling), "rows": [asdict(r) for r in rows]}
         path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def save(folder: Path, rows: Sequence[Row], ceiling: Ceiling, facts: dict[str, Any]) -> list[Path]:
+    """Write results.json, results.csv and, where matplotlib is installed, speedup.png; with convolutions among the rows
+    also roofline.png.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    save_numbers(folder, rows, ceiling, facts)
     written = [folder / "results.json", folder / "results.csv"]
     with atomic_path(folder / "results.csv") as path, path.open("w", newline="") as file:
         writer = csv.writer(file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +49,8 @@ def run(
     max_resolution: int | None = None,
     seconds: float = 0.5,
     compiled: bool = False,
+    limit: float = math.inf,
+    after: Callable[[list[report.Row], Ceiling], None] = lambda rows, ceiling: None,
 ) -> Result:
     """Measure every case with the kernels and the reference in turn.
 
@@ -56,6 +60,8 @@ def run(
         dtype: of the dense operators; float32 on the CPU and bfloat16 on a GPU when None. Meshes are float32.
         max_resolution: leave out larger convolution layers; 64 on the CPU and 256 on a GPU when None.
         compiled: measure the reference through torch.compile as well, as 'compiled'.
+        limit: seconds after which no further case is begun.
+        after: called with what is measured so far after each case.
 
     Raises:
         ArgumentError: the device does not exist.
@@ -67,8 +73,11 @@ def run(
         raise ArgumentError("bench: PyTorch sees no CUDA device: use --device cpu")
     dtype = dtype or (torch.bfloat16 if on_gpu else torch.float32)
     ceiling = measure_ceiling(device, tuple(dict.fromkeys([dtype, torch.float32])))
-    rows = []
+    rows: list[report.Row] = []
+    started = time.monotonic()
     for case in tqdm(select(device, operators, batches, dtype, max_resolution or (256 if on_gpu else 64))):
+        if time.monotonic() - started > limit:
+            break
         torch.manual_seed(0)
         candidates: dict[str, Function] = {"reference": case.make("reference"), "kernel": case.make("auto")}
         if case.make_clone:
@@ -76,4 +85,5 @@ def run(
         if compiled:
             candidates["compiled"] = timing.compiled(case.make("reference"))
         rows.append(report.row(case, measure(candidates, device, seconds=seconds)))
+        after(rows, ceiling)
     return Result(rows, ceiling)

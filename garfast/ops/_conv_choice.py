@@ -32,7 +32,7 @@ PATHS = ("mma", "triton", "library")
 # One H200: bf16 and fp16, tf32 [FLOP/s]; bytes/s; multiprocessors. Other GPUs have other rates in like proportion.
 _RATES = {"float16": 989e12, "bfloat16": 989e12, "float32": 495e12}
 _BANDWIDTH = 4.8e12
-_MULTIPROCESSORS = 132
+_HEAD_START = 2_000_000  # GPU cycles, a millisecond: longer than a layer takes to launch
 # The share of the rate that each convolution is supposed to reach on a full GPU: guesses.
 _EFFICIENCY = {"mma": 0.5, "triton": 0.4, "library": 0.7}
 
@@ -169,12 +169,12 @@ def estimate(layer: Layer, own: str = "mma") -> dict[str, float]:
     library += (2 * x + 2 * y * up) / _BANDWIDTH
 
     if own == "mma":
-        tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width)
+        tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width, batch=batch)
         programs, size_of_one = tile.blocks(out_channels, up * height, up * width), tile.positions * tile.channels
     else:
         block = _conv_triton.choose_tile(batch, out_channels, height * width)
         programs, size_of_one = block.programs(out_channels, height * width), block.pixels * block.outputs
-    blocks = -(-batch * programs // _MULTIPROCESSORS) * _MULTIPROCESSORS
+    blocks = -(-batch * programs // _conv_mma.MULTIPROCESSORS) * _conv_mma.MULTIPROCESSORS
     busy = blocks * 2.0 * size_of_one * channels * kernel * kernel
     fused = max(busy / (rate * _EFFICIENCY[own]), (x + y + weight) / _BANDWIDTH)
     if own == "mma" and not channels_last and dtype == "float32":  # in 16-bit formats both rearrange x
@@ -236,6 +236,8 @@ def _time(call: Callable[[], object], device: torch.device) -> float:
         return 1e3 * (time.perf_counter() - start)
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize(device)
+    # The GPU is kept busy while the host launches: what counts is its own time.
+    torch.cuda._sleep(_HEAD_START)
     begin.record()
     call()
     end.record()

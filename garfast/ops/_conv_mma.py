@@ -45,6 +45,8 @@ TILES = {
     )
 }
 _LARGE_SHARED_BYTES = 126 * 1024
+MULTIPROCESSORS = 132
+"""Of an H100 or H200, for which tiles are chosen."""
 
 
 def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
@@ -81,8 +83,10 @@ def _missing_channels(x: Tensor) -> int:
     return -x.shape[1] % (16 // x.element_size())
 
 
-def choose_tile(kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True) -> Tile:
-    """The tile for maps x of ``height`` x ``width`` that computes least beside the output.
+def choose_tile(
+    kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True, batch: int = 1
+) -> Tile:
+    """The tile for maps x of ``height`` x ``width`` that is done first: few blocks leave most of a GPU idle.
 
     Args:
         large: whether a block may have 126 KiB of shared memory.
@@ -92,7 +96,8 @@ def choose_tile(kernel: int, up: int, out_channels: int, height: int, width: int
     names = ("same", "narrow") if up == 1 else ("up", "up-large") if large else ("up",)
 
     def work(tile: Tile) -> int:
-        return tile.blocks(out_channels, up * height, up * width) * tile.positions * tile.channels
+        blocks = batch * tile.blocks(out_channels, up * height, up * width)
+        return max(blocks, MULTIPROCESSORS) * tile.positions * tile.channels
 
     return min((TILES[name] for name in names), key=work)
 
@@ -138,7 +143,9 @@ def forward(
     x, weight = _aligned_channels_last(x), _aligned_channels_last(weight)
     style = None if style is None else _aligned(style.contiguous())
     if tile is None:
-        tile = choose_tile(kernel, 1 if taps is None else 2, out_channels, height, width, _has_large_shared(x.device))
+        tile = choose_tile(
+            kernel, 1 if taps is None else 2, out_channels, height, width, _has_large_shared(x.device), batch
+        )
     _dispatch.call_native(
         "cuda",
         f"modulated_conv2d_mma_{_dispatch.dtype_suffix(x.dtype)}",

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from garfast.ops._conv_mma import MULTIPROCESSORS
+
 
 class Tile(NamedTuple):
     """What a program of the kernel makes."""
@@ -32,7 +34,6 @@ class Tile(NamedTuple):
 
 # From large to small. A step of 32 channels is 64 bytes of a 16-bit row and 128 of a float32 one.
 TILES = (Tile(128, 128, 32, 8, 3), Tile(128, 64, 32, 4, 3), Tile(64, 64, 32, 4, 4), Tile(16, 32, 64, 4, 4))
-_MULTIPROCESSORS = 132
 
 
 def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
@@ -44,12 +45,14 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     _, channels, height, width = x.shape
     if max(channels, weight.shape[0]) * height * width >= 2**31 or weight.numel() >= 2**31:
         return "a sample or the weight has 2^31 elements or more"
+    if sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) >= 2**31:
+        return "a sample of x spans 2^31 elements of memory or more"
     return ""
 
 
 def choose_tile(batch: int, outputs: int, pixels: int) -> Tile:
     """The largest tile of which there are enough to fill a large GPU; the smallest if none has."""
     for tile in TILES[:-1]:
-        if batch * tile.programs(outputs, pixels) >= _MULTIPROCESSORS:
+        if batch * tile.programs(outputs, pixels) >= MULTIPROCESSORS:
             return tile
     return TILES[-1]

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import trimesh
 
 import garfast
 from garfast.errors import ArgumentError, ImageFileError, LandmarkError, ModelFileError, OutputError
@@ -24,6 +23,8 @@ from garfast.io.parameters import load_parameters
 from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel, camera_from_dict
 from tests.tiny_face import TinyScene, make_scene
+
+trimesh = pytest.importorskip("trimesh")
 
 QUICK = default_stages(texture_size=64)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
 
 from garfast.errors import ArgumentError, OutputError
 from garfast.io.images import read_image
 from garfast.io.meshes import MeshArrays, glb_bytes, to_trimesh, write_glb, write_obj
+
+trimesh = pytest.importorskip("trimesh")
 
 
 @pytest.fixture

@@ -31,11 +31,19 @@ def cuda_on_host(cuda_host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_native, "CUDA_ON_HOST", True)
 
 
+@pytest.fixture
+def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's float32 convolutions on a GPU multiply float32, not tf32 as is PyTorch's default."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture(params=["reference", "cpu", "cuda-on-host", pytest.param("cuda", marks=pytest.mark.gpu)])
 def backend(request: pytest.FixtureRequest) -> str:
     """Every way to run an operator that has C++ and CUDA kernels; see `impl` and `device`."""
     if request.param == "cuda-on-host":
         request.getfixturevalue("cuda_on_host")
+    if request.param == "cuda":
+        request.getfixturevalue("exact_convolutions")
     return request.param
 
 

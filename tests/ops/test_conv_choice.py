@@ -18,8 +18,10 @@ _DEVICE = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cuda_on_host: None) -> Iterator[None]:
-    """Nothing measured, nothing asked for, an empty data folder."""
+def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing measured, nothing asked for, an empty data folder; the kernels on the host but for tests on a GPU."""
+    if request.node.get_closest_marker("gpu") is None:
+        request.getfixturevalue("cuda_on_host")
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
     monkeypatch.delenv("GARFAST_CONV", raising=False)
     monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
@@ -147,8 +149,7 @@ def test_says_where_it_cannot_keep_the_times(clock, tmp_path, monkeypatch):
 
 
 @pytest.mark.gpu
-def test_measures_on_the_device(monkeypatch):
-    monkeypatch.setattr(_conv_choice._native, "CUDA_ON_HOST", False)
+def test_measures_on_the_device():
     device = torch.device("cuda", 0)
     a, b = (torch.ones(size, size, device=device) for size in (2048, 64))
     with tune_convolutions():

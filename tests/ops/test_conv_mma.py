@@ -218,8 +218,8 @@ def test_same_bits_every_time(device):
 
 
 def test_the_tile_with_the_least_to_compute():
-    def name(up: int, out_channels: int, size: int, kernel: int = 3, large: bool = True) -> str:
-        return _conv_mma.choose_tile(kernel, up, out_channels, size, size, large).name
+    def name(up: int, out_channels: int, size: int, kernel: int = 3, large: bool = True, batch: int = 8) -> str:
+        return _conv_mma.choose_tile(kernel, up, out_channels, size, size, large, batch).name
 
     assert name(1, 128, 256) == "same"
     assert name(1, 192, 64) == "narrow"
@@ -227,6 +227,8 @@ def test_the_tile_with_the_least_to_compute():
     assert name(2, 128, 128) == "up-large"
     assert name(2, 128, 128, large=False) == "up"
     assert name(2, 512, 4) == "up"
+    assert name(1, 512, 32, batch=8) == "same"
+    assert name(1, 512, 32, batch=1) == "narrow"  # twice the blocks, which still fit on the GPU at once
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format], ids=["last", "first"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue, _native
 from garfast.ops._conv_triton import Tile
-from garfast.ops.triton.noise_bias_act import epilogue, flags
+from garfast.ops.triton.noise_bias_act import epilogue, flags, place
 
 
 @triton.jit
@@ -28,9 +28,9 @@ def _convolution_kernel(
     HAS_BIAS: tl.constexpr, CLAMP: tl.constexpr, PRECISION: tl.constexpr, BLOCK_PIXELS: tl.constexpr,
     BLOCK_OUTPUTS: tl.constexpr, BLOCK_INPUTS: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    sample = tl.program_id(2).to(tl.int64)
-    pixel = tl.program_id(0) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    channel = tl.program_id(1) * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
+    sample, pixel_block, channel_block = place(tl.cdiv(height * width, BLOCK_PIXELS), tl.cdiv(outputs, BLOCK_OUTPUTS))
+    pixel = pixel_block * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    channel = channel_block * BLOCK_OUTPUTS + tl.arange(0, BLOCK_OUTPUTS)
     pixel_in, channel_in = pixel < height * width, channel < outputs
     row, column = pixel // width - KERNEL // 2, pixel % width - KERNEL // 2
     x += sample * x_batch
@@ -88,7 +88,7 @@ def forward(
     d, m, m_stride, _, t, t_stride, _, noise, noise_stride, strength, bias, alpha, gain, clamp = native
     last = _dispatch.memory_format(y) == torch.channels_last
     weight = weight.contiguous(memory_format=torch.channels_last)
-    grid = (triton.cdiv(height * width, tile.pixels), triton.cdiv(outputs, tile.outputs), batch)
+    grid = (triton.cdiv(height * width, tile.pixels) * triton.cdiv(outputs, tile.outputs) * batch,)
     with _dispatch.device_of(y):
         _convolution_kernel[grid](
             *(x, weight, style.contiguous(), f, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),

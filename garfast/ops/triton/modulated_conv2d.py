@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from garfast.ops import _dispatch, _epilogue
-from garfast.ops.triton.noise_bias_act import accumulator, epilogue, flags
+from garfast.ops.triton.noise_bias_act import accumulator, epilogue, flags, place
 
 
 @triton.jit
@@ -26,9 +26,11 @@ def _blur_kernel(
     CLAMP: tl.constexpr, ACC: tl.constexpr, BLOCK_PIXELS: tl.constexpr, BLOCK_CHANNELS: tl.constexpr,
 ):  # fmt: skip
     # A tile of pixels by channels; strides alone tell the two layouts apart.
-    sample = tl.program_id(2).to(tl.int64)
-    pixel = tl.program_id(0) * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
-    channel = tl.program_id(1) * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
+    sample, pixel_block, channel_block = place(
+        tl.cdiv(out_height * out_width, BLOCK_PIXELS), tl.cdiv(channels, BLOCK_CHANNELS)
+    )
+    pixel = pixel_block * BLOCK_PIXELS + tl.arange(0, BLOCK_PIXELS)
+    channel = channel_block * BLOCK_CHANNELS + tl.arange(0, BLOCK_CHANNELS)
     pixel_in, channel_in = pixel < out_height * out_width, channel < channels
     inside = pixel_in[:, None] & channel_in[None, :]
     row, column = pixel // out_width - pad_top, pixel % out_width - pad_left
@@ -86,7 +88,7 @@ def blur_epilogue(
     last = _dispatch.memory_format(out) == torch.channels_last
     block_channels = min(64 if last else 4, triton.next_power_of_2(channels))
     block_pixels = min(1024 // block_channels, triton.next_power_of_2(out_height * out_width))
-    grid = (triton.cdiv(out_height * out_width, block_pixels), triton.cdiv(channels, block_channels), batch)
+    grid = (triton.cdiv(out_height * out_width, block_pixels) * triton.cdiv(channels, block_channels) * batch,)
     with _dispatch.device_of(out):
         _blur_kernel[grid](
             *(z, f, y, taps, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride, channels),

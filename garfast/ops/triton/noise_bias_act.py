@@ -93,6 +93,14 @@ def epilogue(
 
 
 @triton.jit
+def place(pixel_blocks, channel_blocks):
+    """Sample, and the numbers of the pixel block (fastest) and the channel block, of this program; see `_block`."""
+    program = tl.program_id(0)
+    tile = program // pixel_blocks
+    return (tile // channel_blocks).to(tl.int64), program % pixel_blocks, tile % channel_blocks
+
+
+@triton.jit
 def _block(row_blocks, lane_blocks):
     """Sample and place of this program's tile; all in one axis of the grid, the only one that may be long."""
     program = tl.program_id(0)

@@ -17,7 +17,7 @@ def device() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _poison(poisoned: None) -> None:
+def _poison(poisoned: None, exact_convolutions: None) -> None:
     """Unwritten memory is NaN in all of them."""
     if torch.cuda.is_available():
         torch.use_deterministic_algorithms(True, warn_only=True)
