@@ -1,6 +1,7 @@
 // Blur and epilogue: a thread per output, or per 16 bytes of channels in channels_last, as in upfirdn2d.cu.
 #include "garfast/cuda_epilogue.h"
 #include "garfast/cuda_fir.h"
+#include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
 #include "garfast/modulated_conv2d.h"
@@ -22,11 +23,14 @@ __global__ void __launch_bounds__(kThreads) blur_epilogue_kernel(BlurEpiloguePar
   __syncthreads();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, packs = b.inner / V;
   if (i >= b.outer * b.out_height * b.out_width * packs) return;
-  const int64_t first = i % packs * V, pixel = i / packs % p.shape.pixels, outer = i / (packs * p.shape.pixels);
+  const Division pack = divide(i, packs), image = divide(pack.quotient, p.shape.pixels),
+                 place = divide(image.rest, b.out_width);
+  const int64_t first = pack.rest * V, pixel = image.rest, outer = image.quotient;
   A f[V];
-  fir_at<V>(b, taps, outer, pixel / b.out_width, pixel % b.out_width, first, f);
+  fir_at<V>(b, taps, outer, place.quotient, place.rest, first, f);
   const bool last = p.shape.channels_last;
-  const int64_t sample = last ? outer : outer / p.shape.channels, channel = last ? first : outer % p.shape.channels;
+  const Division map = last ? Division{outer, first} : divide(outer, p.shape.channels);
+  const int64_t sample = map.quotient, channel = map.rest;
   const int64_t row = last ? pixel : channel, lane = last ? channel : pixel, within = row * p.shape.lanes + lane,
                 offset = sample * p.shape.rows * p.shape.lanes + within;
   A y[V], scale[V], shift[V];

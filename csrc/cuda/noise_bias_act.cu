@@ -2,6 +2,7 @@
 // lanes stay in its registers, the sums along rows go through warp shuffles, and both leave as partial sums that a
 // second kernel adds in a fixed order. One pass over the data, no atomics.
 #include "garfast/cuda_epilogue.h"
+#include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
 #include "garfast/noise_bias_act.h"
@@ -24,7 +25,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S>
   const EpilogueTerms<S>& t = p.terms;
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, per_row = s.lanes / V;
   if (i >= s.batch * s.rows * per_row) return;
-  const int64_t lane = i % per_row * V, row = i / per_row % s.rows, sample = i / (per_row * s.rows);
+  const Division pack = divide(i, per_row), place = divide(pack.quotient, s.rows);
+  const int64_t lane = pack.rest * V, row = place.rest, sample = place.quotient;
   const int64_t within = row * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
   A x[V], scale[V], shift[V];
   load_pack<V, true>(p.x + offset, x);
@@ -117,15 +119,25 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
   }
 }
 
-// out[i, j] = sum over k, in order, of partials[i, k, j].
+// out[i, j] = sum over k of partials[i, k, j]: each warp of a block adds every kWarps-th for 32 of the sums, the first
+// one then adds the warps', always in the same order.
 template <typename A>
 __global__ void __launch_bounds__(kThreads)
     sum_blocks_kernel(const A* partials, A* out, int64_t outer, int64_t blocks, int64_t inner) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= outer * inner) return;
-  const A* from = partials + i / inner * blocks * inner + i % inner;
+  __shared__ A warp_totals[kWarps][32];
+  const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  const int64_t i = int64_t(blockIdx.x) * 32 + lane;
+  const bool active = i < outer * inner;
   A total = 0;
-  for (int64_t k = 0; k < blocks; ++k) total += from[k * inner];
+  if (active) {
+    const Division place = divide(i, inner);
+    const A* from = partials + place.quotient * blocks * inner + place.rest;
+    for (int64_t k = warp; k < blocks; k += kWarps) total += from[k * inner];
+  }
+  warp_totals[warp][lane] = total;
+  __syncthreads();
+  if (warp > 0 || !active) return;
+  for (int w = 1; w < kWarps; ++w) total += warp_totals[w][lane];
   out[i] = total;
 }
 
@@ -162,9 +174,9 @@ void backward(const NoiseBiasActBackwardParams<S>& p, cudaStream_t stream) {
   else
     launch(what, backward_kernel<S, V, false>, blocks, kThreads, 0, stream, p);
   if (!p.row_partials) return;
-  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.rows, kThreads), kThreads, 0, stream, p.row_partials,
+  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.rows, 32), kThreads, 0, stream, p.row_partials,
          p.row_sums, 2 * s.batch, s.lane_blocks, s.rows);
-  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.lanes, kThreads), kThreads, 0, stream, p.lane_partials,
+  launch(what, sum_blocks_kernel<A>, blocks_for(2 * s.batch * s.lanes, 32), kThreads, 0, stream, p.lane_partials,
          p.lane_sums, 2 * s.batch, s.row_blocks, s.lanes);
 }
 

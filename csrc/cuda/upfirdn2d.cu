@@ -1,6 +1,7 @@
 // A thread per output, or per 16 bytes of channels in channels_last, gathers the inputs that its taps meet; neighbours
 // share them through the L1 cache. Taps are read from shared memory.
 #include "garfast/cuda_fir.h"
+#include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
 #include "garfast/upfirdn2d.h"
@@ -19,8 +20,9 @@ __global__ void __launch_bounds__(kThreads) upfirdn2d_kernel(Upfirdn2dParams<S> 
   __syncthreads();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, packs = p.inner / V;
   if (i >= p.outer * p.out_height * p.out_width * packs) return;
-  const int64_t lane = i % packs * V, column = i / packs % p.out_width, row = i / (packs * p.out_width) % p.out_height,
-                outer = i / (packs * p.out_width * p.out_height);
+  const Division pack = divide(i, packs), pixel = divide(pack.quotient, p.out_width),
+                 image = divide(pixel.quotient, p.out_height);
+  const int64_t lane = pack.rest * V, column = pixel.rest, row = image.rest, outer = image.quotient;
   A total[V];
   fir_at<V>(p, taps, outer, row, column, lane, total);
   store_pack<V, true>(total, p.y + ((outer * p.out_height + row) * p.out_width + column) * p.inner + lane);

@@ -50,6 +50,11 @@ struct TapRange {
 
 GARFAST_HD TapRange tap_range(int64_t out, int taps, int up, int down, int64_t pad, int64_t size) {
   const int64_t base = out * down - pad;
+  if (up == 1) {  // without the divisions, which would be most of a thread's work on a GPU
+    const int64_t tap = base < 0 ? -base : 0, index = base + tap, most = size - index;
+    const int64_t count = taps - tap < most ? taps - tap : most;
+    return {int(tap < taps ? tap : taps), index, int(count > 0 ? count : 0)};
+  }
   const int64_t residue = base % up;  // of either sign
   int64_t tap = residue > 0 ? up - residue : -residue;
   int64_t index = (base + tap) / up;
