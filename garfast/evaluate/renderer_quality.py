@@ -19,7 +19,7 @@ from garfast.networks.landmark_net import LandmarkNet, find_landmarks
 from garfast.networks.normal_estimator import FACE, angles_between, estimate_both_sides
 from garfast.networks.renderer import Renderer
 from garfast.train.condition import Condition, condition_of
-from garfast.train.portraits import HELD_OUT, Geometry, Portraits, landmark_places, normal_maps
+from garfast.train.portraits import HELD_OUT, Geometry, Portraits, landmark_places, normal_maps, taken_pictures
 
 _CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
 
@@ -54,11 +54,7 @@ class HeldOut:
 
     def photos(self, rows: Sequence[int], size: int | None = None) -> Tensor:
         """[B, 3, S, S] in -1..1 at the renderer's size or another."""
-        images = self.portraits.take(rows).float() / 127.5 - 1
-        side = self.size if size is None else size
-        if images.shape[-1] == side:
-            return images
-        return functional.interpolate(images, (side), mode="bilinear", align_corners=False, antialias=True)
+        return taken_pictures(self.portraits, rows, self.size if size is None else size)
 
     def persons(self, count: int) -> list[list[int]]:
         """Rows of at most ``count`` persons, each with at least two portraits by the same model."""

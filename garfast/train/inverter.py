@@ -42,7 +42,7 @@ from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
 from garfast.train.gar.losses import multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
-from garfast.train.portraits import HELD_OUT, PortraitSource
+from garfast.train.portraits import HELD_OUT, PortraitSource, taken_pictures
 from garfast.train.precision import autocast
 
 KIND = "inverter"
@@ -243,11 +243,7 @@ class InverterTask(AveragedTask):
         assert self.portraits is not None
         config = self.generator.config
         groups = [group.to(self.device) for group in self.portraits.geometry(rows)]
-        photo = self.portraits.take(rows).to(self.device).float() / 127.5 - 1
-        if photo.shape[-1] != config.size:
-            photo = functional.interpolate(
-                photo, size=(config.size, config.size), mode="bilinear", align_corners=False, antialias=True
-            )
+        photo = taken_pictures(self.portraits, rows, config.size, self.device)
         return photo, condition_of(config, groups, len(rows))
 
     def _autocast(self) -> torch.autocast:

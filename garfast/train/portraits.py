@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from garfast.errors import ArgumentError, TrainingError
 from garfast.io.processes import one_thread_each
@@ -198,6 +199,30 @@ class LivePortraits(PortraitSource):
         wanted = [int(row) for row in rows]
         self._last = {row: self._last.get(row) or self._drawing[row] for row in wanted}
         return {name: np.stack([self._last[row][name] for row in wanted]) for name in names}
+
+
+class Photos(Protocol):
+    """A source of aligned photographs."""
+
+    count: int
+    size: int
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> Tensor:
+        """uint8 [B, 3, size, size]."""
+
+
+def taken_pictures(
+    photos: Photos, rows: Sequence[int] | NDArray[np.integer], size: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Photographs [B, 3, size, size] in -1..1."""
+    return resize(photos.take(rows).to(device).float() / 127.5 - 1, size)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Square pictures at another size, without aliasing."""
+    if images.shape[-1] == size:
+        return images
+    return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 SYNTH_WORD = "synth"

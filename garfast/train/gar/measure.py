@@ -13,8 +13,8 @@ from garfast.networks.normal_estimator import angles_between
 from garfast.networks.renderer import Renderer
 from garfast.train.gar.losses import multiscale_l1
 from garfast.train.gar.report import gallery, tile, to_bytes
-from garfast.train.gar.task import GarTask, Scene, per_picture, resize
-from garfast.train.portraits import HELD_OUT, normal_maps
+from garfast.train.gar.task import GarTask, Scene, per_picture
+from garfast.train.portraits import HELD_OUT, normal_maps, resize
 
 PERSONS = 8
 """Identities that are measured, with two geometries and two codes each."""

@@ -13,8 +13,8 @@ from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
 from garfast.networks.renderer import SHIPPED, load_network
 from garfast.train.gar.presets import GarTraining
-from garfast.train.gar.task import GarTask, Photos, Teachers
-from garfast.train.portraits import SYNTH_WORD, open_portraits
+from garfast.train.gar.task import GarTask, Teachers
+from garfast.train.portraits import SYNTH_WORD, Photos, open_portraits
 
 
 def build_task(

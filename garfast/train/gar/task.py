@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,18 +41,8 @@ from garfast.train.gar.presets import GarTraining
 from garfast.train.gar.report import Meter, Reporter
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.photos import PhotoSource, ShardedOrder
-from garfast.train.portraits import HELD_OUT, Geometry, PortraitSource, landmark_places
+from garfast.train.portraits import HELD_OUT, Geometry, Photos, PortraitSource, landmark_places, resize, taken_pictures
 from garfast.train.precision import autocast
-
-
-class Photos(Protocol):
-    """A source of aligned photographs."""
-
-    count: int
-    size: int
-
-    def take(self, rows: Sequence[int] | np.ndarray) -> Tensor:
-        """uint8 [B, 3, size, size]."""
 
 
 @dataclass(eq=False)
@@ -313,8 +303,7 @@ class GarTask:
 
     def pictures(self, photos: Photos, rows: Sequence[int] | np.ndarray) -> Tensor:
         """Photographs in -1..1 at the generator's size."""
-        pictures = photos.take(rows).to(self.device).float() / 127.5 - 1
-        return resize(pictures, self.settings.generator.size)
+        return taken_pictures(photos, rows, self.settings.generator.size, self.device)
 
     def _real(self, step: int, part: int) -> Tensor:
         settings = self.settings
@@ -495,10 +484,3 @@ def _note(scalars: dict[str, float], name: str, value: Tensor, parts: int) -> No
 def per_picture(codes: Tensor, persons: int) -> Tensor:
     """Two codes a person [2 P, d] -> one a picture [4 P, d]: pictures run over person, geometry, code."""
     return codes.view(persons, 1, 2, -1).expand(-1, 2, -1, -1).reshape(4 * persons, -1)
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Square pictures at another size, without aliasing."""
-    if images.shape[-1] == size:
-        return images
-    return functional.interpolate(images.float(), (size, size), mode="bilinear", align_corners=False, antialias=True)
