@@ -37,6 +37,10 @@ class _Cli(LazyGroup):
                 return super().invoke(ctx)
             except GarfastError as error:
                 raise click.ClickException(str(error)) from error
+            except PermissionError as error:
+                if error.filename is None:
+                    raise
+                raise click.ClickException(f"no permission to use {error.filename}: see its owner") from error
 
 
 def _show_warning(

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from garfast.cli.options import device_option
+
 OPERATORS = ("modulated_conv2d", "noise_bias_act", "upfirdn2d", "vertex_normals", "rasterize_normals")
 
 
@@ -13,18 +15,24 @@ OPERATORS = ("modulated_conv2d", "noise_bias_act", "upfirdn2d", "vertex_normals"
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for results.json, results.csv and plots.")
 @click.option("--op", "operators", type=click.Choice(OPERATORS), multiple=True, help="Only this operator; repeatable.")
 @click.option("--batch", "batches", type=click.IntRange(1), multiple=True, default=(1, 4), show_default=True)
-@click.option("--device", default=None, help="cpu or cuda; the GPU where there is one.")
+@device_option
 @click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default=None, help="float32 on the CPU."
 )
 @click.option("--max-resolution", type=click.IntRange(4, 256), default=None, help="Largest layer; 64 on the CPU.")
-@click.option("--seconds", type=float, default=0.5, show_default=True, help="Time to spend on each measurement.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Time to spend on each measurement.",
+)
 @click.option("--compiled", is_flag=True, help="Also measure the reference through torch.compile.")
 def command(
     out: Path | None,
     operators: tuple[str, ...],
     batches: tuple[int, ...],
-    device: str | None,
+    device: str,
     dtype: str | None,
     max_resolution: int | None,
     seconds: float,
@@ -39,9 +47,8 @@ def command(
 
     from garfast.bench import report, suite
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     result = suite.run(
-        chosen,
+        device,
         operators or OPERATORS,
         batches,
         dtype=getattr(torch, dtype) if dtype else None,
@@ -51,5 +58,5 @@ def command(
     )
     click.echo(report.table(result.rows, result.ceiling))
     if out:
-        for path in report.save(out, result.rows, result.ceiling, report.machine(chosen)):
+        for path in report.save(out, result.rows, result.ceiling, report.machine(device)):
             click.echo(f"wrote {path}")

@@ -175,6 +175,7 @@ def describe(model: MorphableModel) -> dict[str, Any]:
         "shape_largest_move": largest(model.shape_basis),
         "exp_modes": model.num_exp,
         "exp_largest_move": largest(model.exp_basis),
+        "shape_names": list(model.shape_names),
         "exp_names": list(model.exp_names),
         "exp_bounds": _bounds(model),
         "landmarks": 68,
@@ -208,6 +209,8 @@ def _store(model: MorphableModel, name: str, make_default: bool) -> None:
     from garfast.morphable.registry import model_path
 
     path = model_path(name)
+    if path.exists():
+        click.echo(f"the model that was called {name} is replaced")
     replace(model, name=name).save(path)
     click.echo(
         f"{name}: {model.num_vertices} vertices, {model.num_shape} shape and {model.num_exp} expression modes -> {path}"

@@ -64,6 +64,8 @@ def command(
     face = neutral_face(load_model(model).to("cpu")) if saved is None else saved.face
     face = face.changed(settings)
     if mode == "renderer":
+        if view == "photo":
+            raise ArgumentError("the renderer draws the face alone: leave out --view, or use `garfast edit`")
         picture = _with_renderer(saved, face, weights, seed, pixels)
     else:
         pixels = _view_size(face, view, size, pixels)

@@ -25,6 +25,7 @@ from garfast.fit.saved_face import Face, SavedFace, same_model
 from garfast.fit.warp import Warp, warp_photo
 from garfast.landmarks.alignment import Alignment, align_landmarks
 from garfast.morphable import Camera, OrthographicCamera
+from garfast.morphable.rotation import matrix_to_axis_angle
 from garfast.ops import rasterize_normals
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _COARSE, _BLUR = 48, 3
 # Over this share of the face's size its picture fades into the photograph.
 _FEATHER = 0.05
+_MOST_TURN = 90  # degrees, from the photograph's view
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,16 @@ class Editor:
         Args:
             face: the editor's face, changed.
             look: style and noise where they are not those of the fit; needs a renderer.
+
+        Raises:
+            ArgumentError: the head is turned away from what the photograph shows.
         """
+        turn = torch.rad2deg(matrix_to_axis_angle(face.pose.matrix() @ self.face.pose.matrix().mT)[:, :2].norm())
+        if turn > _MOST_TURN:
+            raise ArgumentError(
+                f"the head would be turned by {float(turn):.0f} degrees, to where the photograph shows nothing: "
+                f"{_MOST_TURN} are the most"
+            )
         warp = warp_photo(self.photo, self.face, face, self.texture, covered_later=self.renderer is not None)
         colour = warp.colour
         if self.renderer is not None and colour.numel():

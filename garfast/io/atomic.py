@@ -67,7 +67,10 @@ def check_free(folder: Path, *, replace: bool = False) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"cannot write the folder {folder}: there is a file of that name")
     if not replace and folder.is_dir() and any(folder.iterdir()):
-        raise OutputError(f"the folder {folder} exists already and is not empty: choose another output folder")
+        raise OutputError(
+            f"the folder {folder} exists already and is not empty: choose another output folder, or "
+            "--overwrite where the command has it"
+        )
 
 
 @contextmanager

@@ -120,6 +120,10 @@ def load_parameters(path: str | os.PathLike[str]) -> FitParameters:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except FileNotFoundError as error:
+        if (frames := path.parent / "params").is_dir():
+            raise ParametersFileError(
+                f"{path.parent} holds a film: give one of its frames, {frames}/000001.json"
+            ) from error
         raise ParametersFileError(f"there is no {path}: give a folder that `garfast fit` wrote") from error
     except OSError as error:
         raise ParametersFileError(f"cannot read {path}: {error.strerror}") from error

@@ -106,7 +106,11 @@ def write_dataset(plan: DatasetPlan, folder: str | os.PathLike[str], workers: in
     """
     if workers < 1:
         raise ArgumentError(f"at least one worker is needed, got {workers}")
+    from garfast.morphable import load_model
+
     target = Path(folder)
+    for name, _ in plan.models:  # before the folder is bound to a model that is not there
+        load_model(name)
     _claim(plan, target)
     todo = [span for span in plan.ranges() if not _finished(plan, target, span)]
     total = sum(stop - start for start, stop in todo)

@@ -56,6 +56,7 @@ def test_sweeps_to_a_gif(fits: Path, tmp_path: Path) -> None:
         (["--exp", "grin=1", "--no-renderer"], "no expression 'grin'"),
         (["--exp", "smile", "--no-renderer"], "--exp takes NAME=VALUE"),
         (["--no-renderer"], "say what to change"),
+        (["--yaw", "170", "--no-renderer"], "90 are the most"),
         (["--exp", "smile=1"], "--no-renderer"),
         (["--exp", "smile=1", "--weights", "none"], "no renderer weights in none"),
         (["--exp", "smile=1", "--no-renderer", "--photo", "none.png"], "no longer there"),
@@ -138,6 +139,7 @@ def test_renders(fits: Path, tmp_path: Path) -> None:
         (["--size", "big"], "--size takes pixels"),
         (["--size", "30x40"], "square"),
         (["--mode", "renderer"], "no renderer weights"),
+        (["--mode", "renderer", "--view", "photo"], "leave out --view"),
     ],
 )
 def test_render_says_what_is_wrong(fits: Path, arguments: list[str], words: str) -> None:
@@ -145,3 +147,13 @@ def test_render_says_what_is_wrong(fits: Path, arguments: list[str], words: str)
     assert result.exit_code != 0
     assert words in result.output
     assert "Traceback" not in result.output
+
+
+def test_no_permission_is_one_sentence(fits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    result = run("fit", fits, "-o", "out")
+    assert result.exit_code == 1
+    assert f"no permission to use {fits}" in result.output

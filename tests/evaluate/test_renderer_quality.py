@@ -143,6 +143,10 @@ def test_goals_are_judged_as_stated():
     table = renderer_table({"inversion": {"pictures": vars(curve), "photos": vars(curve)}})
     row = next(line for line in table.splitlines() if "own pictures: steps" in line)
     assert [cell.strip() for cell in row.split("|")][2:5] == ["200", ">= 100", "yes"]
+    short = InversionCurve({"pixel": 0.1}, (0, 50), {"pixel": (1.0, 0.5)}, {"pixel": None})
+    table = renderer_table({"inversion": {"pictures": vars(short), "photos": vars(short)}})
+    row = next(line for line in table.splitlines() if "own pictures: steps" in line)
+    assert [cell.strip() for cell in row.split("|")][2:5] == ["> 50", ">= 100", "no"]
 
 
 def test_random_pictures_depend_on_the_seed_alone(tiny_model):

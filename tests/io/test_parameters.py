@@ -78,6 +78,9 @@ def test_wrong_files_get_a_sentence(tmp_path: Path, parameters: FitParameters) -
     path = tmp_path / "params.json"
     with pytest.raises(ParametersFileError, match="there is no"):
         load_parameters(path)
+    (tmp_path / "params").mkdir()
+    with pytest.raises(ParametersFileError, match="holds a film: give one of its frames"):
+        load_parameters(tmp_path)
     save_parameters(path, parameters)
     text = path.read_text(encoding="utf-8")
     content = json.loads(text)
