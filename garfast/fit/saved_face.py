@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from garfast.fit.latent import FRAMES, LATENTS
 from garfast.io.digest import file_digest
 from garfast.io.images import read_image
 from garfast.io.parameters import FitParameters, load_parameters
+from garfast.io.video import is_video, open_video
 from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, load_model
 from garfast.morphable.rotation import matrix_to_axis_angle
 
@@ -139,7 +141,7 @@ class SavedFace:
             raise ImageFileError(f"{self.folder} does not say which photograph was fitted: give it with --photo FILE")
         if not path.is_file():
             raise ImageFileError(f"the photograph {path} that was fitted is no longer there: give it with --photo FILE")
-        photo = read_image(path)
+        photo = self._frame_of(path) if self.photo_path is None and is_video(path) else read_image(path)
         if photo.shape[:2] != self.face.camera.image_size:
             height, width = self.face.camera.image_size
             raise ImageFileError(
@@ -152,6 +154,13 @@ class SavedFace:
                 f"{path} is not the photograph that was fitted, or was changed: give it with --photo FILE"
             )
         return photo
+
+    def _frame_of(self, film: Path) -> np.ndarray:
+        """The frame of a film that was fitted."""
+        number = int(self.parameters.info.get("frame", {}).get("number", 1))
+        for frame in itertools.islice(open_video(film).frames, number - 1, number):
+            return frame
+        raise ImageFileError(f"the film {film} has no frame {number} any more: give it with --photo FILE")
 
     @cached_property
     def texture(self) -> Tensor:

@@ -19,6 +19,7 @@ from garfast.fit.result import FitResult
 from garfast.fit.saved_face import SavedFace, load_face
 from garfast.fit.warp import warp_photo
 from garfast.io.images import read_image
+from garfast.io.video import write_animation
 from garfast.landmarks.alignment import align_landmarks
 from garfast.morphable import MorphableModel, PinholeCamera, load_model
 from tests.fit.saved_faces import save_fit
@@ -57,6 +58,22 @@ def test_says_what_is_missing(
         _ = replace(saved, photo_path=tmp_path / "gone.png").photo
     with pytest.raises(ImageFileError, match="200 x"):
         _ = replace(saved, photo_path=folder / "mesh.png").photo
+
+
+def test_the_photograph_of_a_films_frame_is_that_frame(saved: SavedFace, tmp_path: Path) -> None:
+    height, width = saved.face.camera.image_size
+    film = tmp_path / "film.gif"
+    write_animation(film, [np.full((height, width, 3), value, np.uint8) for value in (40, 200)])
+    image = {"file": str(film), "sha256": None, "width": width, "height": height}
+
+    def frame(number: int) -> SavedFace:
+        info = saved.parameters.info | {"image": image, "frame": {"number": number}}
+        return SavedFace(saved.folder, replace(saved.parameters, info=info), saved.face, None, saved.latent)
+
+    assert abs(int(frame(2).photo.mean()) - 200) < 5
+    assert abs(int(frame(1).photo.mean()) - 40) < 5
+    with pytest.raises(ImageFileError, match="has no frame 3 any more: give it with --photo"):
+        _ = frame(3).photo
 
 
 def test_the_head_turns_between_its_ears(saved: SavedFace) -> None:
