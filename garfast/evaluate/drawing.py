@@ -16,6 +16,11 @@ from garfast.train.portraits import Geometry
 SEED = 7_000_003
 
 
+def condition_for(generator: Generator, groups: Sequence[Geometry], batch: int) -> Condition:
+    """What a generator is told of a batch of faces, on its device."""
+    return condition_of(generator.config, groups, batch, device=generator.constant.device)
+
+
 def draw(
     generator: Generator,
     condition: Condition,
@@ -50,13 +55,7 @@ def drawn_pictures(
         groups = prior_geometry(model, generator.config.size, [seed, start], number, 1)
         z = torch.randn(number, generator.config.z_dim, generator=random).to(device)
         noise = [torch.randn(shape, generator=random).to(device) for shape in generator.noise_shapes(number)]
-        picture = draw(
-            generator,
-            condition_of(generator.config, groups, number, device=device),
-            z,
-            noise=noise,
-            truncation=truncation,
-        )
+        picture = draw(generator, condition_for(generator, groups, number), z, noise=noise, truncation=truncation)
         yield to_bytes(picture)
 
 

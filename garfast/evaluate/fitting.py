@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,11 +18,8 @@ from garfast.fit.stages import FitState, Stage, known, landmark_stage, run_stage
 from garfast.landmarks import Detection
 from garfast.morphable import MorphableModel
 from garfast.networks.generator import Generator
-from garfast.networks.inverter import Inversion
+from garfast.networks.inverter import Inversion, Inverter
 from garfast.networks.renderer import Renderer, load_renderer
-
-if TYPE_CHECKING:
-    from garfast.networks.inverter import Inverter
 
 _PICTURES = ("geometry", "texture")
 """Stages that make files and change no coefficient."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from garfast.errors import EvaluationError
-from garfast.evaluate.drawing import draw
-from garfast.evaluate.renderer_quality import HeldOut, held_out_condition, random_noise
+from garfast.evaluate.drawing import condition_for, draw
+from garfast.evaluate.renderer_quality import HeldOut, random_noise
 from garfast.networks.generator import on_sphere
 from garfast.networks.renderer import Renderer
 from garfast.train.condition import Condition
@@ -71,7 +71,7 @@ def inversion_curves(
         raise EvaluationError("there is no inverter in these weights")
     device = renderer.generator.constant.device
     rows = list(range(0, held_out.count, max(1, held_out.count // faces)))[:faces]
-    condition = held_out_condition(renderer, held_out, rows)
+    condition = condition_for(renderer.generator, held_out.portraits.geometry(rows), len(rows))
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
     with torch.no_grad():

@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import EvaluationError, GarfastWarning
-from garfast.evaluate.drawing import draw, to_bytes
+from garfast.evaluate.drawing import condition_for, draw, to_bytes
 from garfast.evaluate.features import FeatureExtractor, own_features
 from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_distance
 from garfast.networks.landmark_net import LandmarkNet, find_landmarks
 from garfast.networks.normal_estimator import FACE, angles_between, estimate_both_sides
 from garfast.networks.renderer import Renderer
-from garfast.train.condition import Condition, condition_of
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, landmark_places, normal_maps, taken_pictures
 
 _CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
@@ -106,7 +105,7 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
         assert isinstance(true, Tensor)
         estimate = estimate_both_sides(renderer.normals, held_out.photos(rows, full).to(device)).normals.cpu()
         found["photos"].append(angles_between(estimate, true))
-        condition = held_out_condition(renderer, held_out, rows)
+        condition = condition_for(renderer.generator, groups, len(rows))
         small = renderer.normals(held_out.photos(rows).to(device)).normals
         found["photos_small"].append(angles_between(small, condition.normals).cpu())
         z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
@@ -160,7 +159,7 @@ def landmark_control(
         true = true_landmarks(groups, 1).to(device)
         box = torch.cat([true.amin(1), true.amax(1)], 1)
         size = float((box[0, 2:] - box[0, :2]).prod().sqrt())
-        condition = held_out_condition(renderer, held_out, [row])
+        condition = condition_for(renderer.generator, groups, 1)
         points, colours = [], []
         for start in range(0, looks, batch):
             number = min(batch, looks - start)
@@ -222,7 +221,7 @@ def identity_control(
         part = rows[start : start + batch]
         number = len(part)
         flat = [row for pair in part for row in pair]
-        condition = held_out_condition(renderer, held_out, flat)
+        condition = condition_for(renderer.generator, held_out.portraits.geometry(flat), 2 * number)
         here, there = (condition.rows(torch.arange(k, 2 * number, 2, device=device)) for k in (0, 1))
         z = [torch.randn(number, renderer.generator.config.z_dim, generator=random).to(device) for _ in range(2)]
         for store, faces, code in ((first, here, z[0]), (second, there, z[0]), (other, here, z[1])):
@@ -262,7 +261,7 @@ def picture_distance(
 
     def pictures() -> Iterator[Tensor]:
         for rows in held_out.rows(batch):
-            condition = held_out_condition(renderer, held_out, rows)
+            condition = condition_for(renderer.generator, held_out.portraits.geometry(rows), len(rows))
             z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
             yield to_bytes(draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random)))
 
@@ -287,10 +286,3 @@ def random_noise(renderer: Renderer, batch: int, random: torch.Generator) -> lis
 
 def _unit(embedding: Tensor) -> Tensor:
     return functional.normalize(embedding.float(), dim=1)
-
-
-def held_out_condition(renderer: Renderer, held_out: HeldOut, rows: Sequence[int]) -> Condition:
-    """What G is told of some held-out portraits."""
-    generator = renderer.generator
-    groups = held_out.portraits.geometry(rows)
-    return condition_of(generator.config, groups, len(rows), device=generator.constant.device)

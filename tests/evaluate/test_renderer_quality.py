@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, EvaluationError, GarfastWarning
-from garfast.evaluate.drawing import drawn_pictures, to_bytes
+from garfast.evaluate.drawing import condition_for, drawn_pictures, to_bytes
 from garfast.evaluate.features import own_features
 from garfast.evaluate.inversion_quality import InversionCurve, inversion_curves
 from garfast.evaluate.renderer_quality import (
     HeldOut,
-    held_out_condition,
     identity_control,
     landmark_control,
     normal_errors,
@@ -42,7 +41,7 @@ def test_an_estimator_that_is_off_by_known_degrees(held_out):
     exact = normal_errors(Renderer(Drawer(), normals=Turned()), held_out)
     assert exact["pictures"] < 0.1
     turned = normal_errors(Renderer(Drawer(), normals=Turned(20)), held_out)
-    normals = held_out_condition(Renderer(Drawer()), held_out, range(held_out.count)).normals
+    normals = condition_for(Drawer(), held_out.portraits.geometry(range(held_out.count)), held_out.count).normals
     sine = normals[:, :2].square().sum(1)[normals.square().sum(1) > 1e-3].clamp(0, 1)
     cosine = sine * torch.cos(torch.deg2rad(torch.tensor(20.0))) + 1 - sine
     assert turned["pictures"] == pytest.approx(float(torch.rad2deg(cosine.clamp(-1, 1).acos()).mean()), abs=0.05)
