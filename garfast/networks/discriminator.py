@@ -66,6 +66,9 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 class Discriminator(nn.Module):
     """D(image): one real number per image, large for real ones.
 
+    :meth:`look` and :meth:`judge` are the two halves of :meth:`forward`, as in :class:`ProjectedDiscriminator`; this
+    one looks at the pixels.
+
     Args:
         config: its shape.
         impl: backend of the operators.
@@ -84,8 +87,8 @@ class Discriminator(nn.Module):
         self.dense = EqualLinear(last * 16, last, activation="lrelu")
         self.out = EqualLinear(last, 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """image [B, 3, size, size], RGB in -1..1 -> logits [B].
+    def look(self, image: Tensor) -> list[Tensor]:
+        """What D sees of pictures [B, 3, size, size] in -1..1: they themselves.
 
         Raises:
             ArgumentError: the image has another size.
@@ -93,6 +96,18 @@ class Discriminator(nn.Module):
         size = self.config.size
         if image.dim() != 4 or list(image.shape[1:]) != [3, size, size]:
             raise ArgumentError(f"Discriminator: image must have shape [B, 3, {size}, {size}], not {list(image.shape)}")
-        x = self.blocks(self.from_rgb(image))
+        return [image]
+
+    def judge(self, seen: list[Tensor]) -> Tensor:
+        """What :meth:`look` gave -> logits [B, 1]."""
+        x = self.blocks(self.from_rgb(seen[0]))
         x = self.conv(minibatch_stddev(x, self.config.group_size))
-        return self.out(self.dense(x.flatten(1)))[:, 0]
+        return self.out(self.dense(x.flatten(1)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image [B, 3, size, size], RGB in -1..1 -> logits [B].
+
+        Raises:
+            ArgumentError: the image has another size.
+        """
+        return self.judge(self.look(image))[:, 0]

@@ -25,6 +25,7 @@ class LossWeights:
         perceptual: of the same difference as the perceptual network sees it.
         spread: keeps V's codes of photographs uniform on the sphere from which z is drawn.
         latent: V has to find the code of G's own pictures again (first part of equation 11), and G to show it in them.
+        redrawn: of the adversarial loss of photographs that G has drawn again.
     """
 
     adversarial: float = 1.0
@@ -37,6 +38,7 @@ class LossWeights:
     perceptual: float = 0.0
     spread: float = 0.0
     latent: float = 0.0
+    redrawn: float = 0.0
 
     @property
     def inverts(self) -> bool:
@@ -46,7 +48,7 @@ class LossWeights:
     @property
     def pairs(self) -> bool:
         """Whether photographs with known geometry are drawn again."""
-        return max(self.reconstruction, self.perceptual, self.spread) > 0
+        return max(self.reconstruction, self.perceptual, self.spread, self.redrawn) > 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class GarTraining:
 
     Attributes:
         generator, discriminator: the networks' shapes; the sizes must agree.
+        projected: whether D looks at the perceptual network's features instead (see :class:`ProjectedDiscriminator`).
         weights: of the losses.
         prior: distribution of the random geometry.
         steps: optimiser steps in all.
@@ -82,6 +85,7 @@ class GarTraining:
 
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    projected: bool = False
     weights: LossWeights = field(default_factory=LossWeights)
     prior: GeometryPrior = field(default_factory=GeometryPrior)
     steps: int = 800_000

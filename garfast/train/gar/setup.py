@@ -76,7 +76,7 @@ def load_teachers(settings: GarTraining, folder: Path) -> Teachers:
     wanted = {
         "normals": weights.normal > 0,
         "identity": weights.identity > 0,
-        "perceptual": weights.perceptual > 0,
+        "perceptual": weights.perceptual > 0 or settings.projected,
     }
     found: dict[str, Any] = {}
     for name, needed in wanted.items():

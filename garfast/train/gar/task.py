@@ -21,6 +21,7 @@ from garfast.networks.inverter import Inverter
 from garfast.networks.landmark_net import LandmarkNet, find_landmarks
 from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.perceptual import PerceptualNet
+from garfast.networks.projected import ProjectedDiscriminator
 from garfast.networks.renderer import Renderer, save_renderer
 from garfast.train.condition import Condition, condition_of
 from garfast.train.gar import distributed
@@ -77,6 +78,13 @@ class Scene(NamedTuple):
         return Scene(self.given.repeat(times), self.landmarks.repeat_interleave(times, 0))
 
 
+class Judged(NamedTuple):
+    """What D is asked about: views of G's pictures, without their graphs, and of photographs."""
+
+    fake: list[Tensor]
+    real: list[Tensor]
+
+
 class GarTask:
     """Trains G, D and, where the settings say so, V.
 
@@ -122,7 +130,7 @@ class GarTask:
         )
         torch.manual_seed(settings.seed)
         self.generator = Generator(settings.generator, impl=impl).to(self.device)
-        self.discriminator = Discriminator(settings.discriminator, impl=impl).to(self.device)
+        self.discriminator = _adversary(settings, teachers, impl).to(self.device)
         self.inverter = Inverter(settings.generator, impl=impl).to(self.device) if settings.weights.inverts else None
         self.path_length = PathLength().to(self.device)
         trained = [*self.generator.parameters(), *(self.inverter.parameters() if self.inverter else ())]
@@ -151,9 +159,10 @@ class GarTask:
             for group in optimizer.param_groups:
                 group["lr"] = settings.rate * factor * every / (every + 1)
         scalars: dict[str, float] = {}
+        # D is asked about the pictures that G has just been judged by, so they are drawn once.
+        judged = self._descend_generator(step, scalars)
         if step >= settings.warmup:
-            self._descend_discriminator(step, scalars)
-        self._descend_generator(step, scalars)
+            self._descend_discriminator(step, judged, scalars)
         scalars["loss"] = sum(value for name, value in scalars.items() if name.startswith("g_"))
         self.meter.step(distributed.joint_size(settings.batch))
         return distributed.average_scalars(scalars)
@@ -169,18 +178,14 @@ class GarTask:
             torch.manual_seed(int(words[0]) << 31 ^ int(words[1]))
             yield part
 
-    def _descend_discriminator(self, step: int, scalars: dict[str, float]) -> None:
+    def _descend_discriminator(self, step: int, judged: list[list[Judged]], scalars: dict[str, float]) -> None:
         settings = self.settings
         regularise = settings.weights.r1 > 0 and step % settings.r1_every == 0
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part in self._parts_of(step, 0):
-            real = self._real(step, part).requires_grad_(regularise)
-            with torch.no_grad(), self._autocast():
-                scene = self._scene(step, part, stage=0).repeat(2)
-                fake = self._render(scene, self._styles(scene, len(scene.normals) // 4)).image.float()
+        for part, pairs in zip(self._parts_of(step, 0), judged, strict=True):
             with self._autocast():
-                logits_real = self.judge(real)
-                logits_fake = self.judge(fake)
+                logits_fake = self._judge(_joined([pair.fake for pair in pairs]))
+                logits_real = self._judge(_joined([pair.real for pair in pairs]))
             if self.ada is not None:
                 self.ada.observe(logits_real)
             loss = discriminator_adversarial(logits_real, logits_fake)
@@ -188,7 +193,10 @@ class GarTask:
             _note(scalars, "d_real", logits_real.mean(), settings.accumulate)
             _note(scalars, "d_fake", logits_fake.mean(), settings.accumulate)
             if regularise:
-                penalty = r1_penalty(logits_real, real)
+                real = self._real(step, part).requires_grad_()
+                with self._autocast():
+                    logits = self._judge(self._look(real))
+                penalty = r1_penalty(logits.mean(1), real)
                 _note(scalars, "d_r1", penalty, settings.accumulate)
                 loss = loss + 0.5 * settings.weights.r1 * settings.r1_every * penalty
             (loss / settings.accumulate).backward()
@@ -197,16 +205,20 @@ class GarTask:
         if self.ada is not None:
             scalars["ada"] = self.ada.update()
 
-    def _descend_generator(self, step: int, scalars: dict[str, float]) -> None:
+    def _descend_generator(self, step: int, scalars: dict[str, float]) -> list[list[Judged]]:
+        """Returns, for each part, what D has to learn from."""
         settings, weights = self.settings, self.settings.weights
         self.generator_optimizer.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(False)
+        judged = []
         for part in self._parts_of(step, 1):
             losses: dict[str, tuple[float, Tensor]] = {}
+            pairs: list[Judged] = []
             if step >= settings.warmup:
-                losses |= self._renderer_losses(step, part)
+                losses |= self._renderer_losses(step, part, pairs)
             if settings.paired and weights.pairs:
-                losses |= self._paired_losses(step, part)
+                losses |= self._paired_losses(step, part, pairs)
+            judged.append(pairs)
             total = torch.stack([weight * value for weight, value in losses.values()]).sum()
             (total / settings.accumulate).backward()
             for name, (_, value) in losses.items():
@@ -224,9 +236,11 @@ class GarTask:
         self.average.update(self.generator, step)
         if self.inverter is not None and self.inverter_average is not None:
             self.inverter_average.update(self.inverter, step)
+        return judged
 
-    def _renderer_losses(self, step: int, part: int) -> dict[str, tuple[float, Tensor]]:
-        """Losses of pictures of random geometry (equation 9, and V on G's pictures), with their weights."""
+    def _renderer_losses(self, step: int, part: int, judged: list[Judged]) -> dict[str, tuple[float, Tensor]]:
+        """Losses of pictures of random geometry (equation 9, and V on G's pictures), with their weights; adds to what D
+        is asked about."""
         weights, teachers = self.settings.weights, self.teachers
         scene = self._scene(step, part, stage=1).repeat(2)
         persons = len(scene.normals) // 4
@@ -236,12 +250,15 @@ class GarTask:
         with self._autocast():
             w = self._styles(scene, persons, z=z, mixed=mixed)
             image = self._render(scene, w).image
-            losses["adversarial"] = (weights.adversarial, generator_adversarial(self.judge(image)))
+            seen = self._look(image)
+            losses["adversarial"] = (weights.adversarial, generator_adversarial(self._judge(seen)))
+            with torch.no_grad():
+                judged.append(Judged(_detached(seen), self._look(self._real(step, part))))
             if weights.normal > 0 and teachers.normals is not None:
-                seen = resize(image, scene.normals.shape[-1])
+                small = resize(image, scene.normals.shape[-1])
                 losses["normal"] = (
                     weights.normal,
-                    normal_consistency(teachers.normals(seen).normals.float(), scene.normals),
+                    normal_consistency(teachers.normals(small).normals.float(), scene.normals),
                 )
             if weights.landmark > 0 and teachers.landmarks is not None:
                 points = self.landmark_points(image, scene.landmarks).view(2 * persons, 2, -1, 2)
@@ -259,8 +276,9 @@ class GarTask:
         self.generator.mapping.update_mean(w[:, 0])
         return losses
 
-    def _paired_losses(self, step: int, part: int) -> dict[str, tuple[float, Tensor]]:
-        """Losses of photographs with known geometry, drawn again by G with V's code, with their weights."""
+    def _paired_losses(self, step: int, part: int, judged: list[Judged]) -> dict[str, tuple[float, Tensor]]:
+        """Losses of photographs with known geometry, drawn again by G with V's code, with their weights; adds to what D
+        is asked about."""
         settings, weights = self.settings, self.settings.weights
         assert self.portraits is not None
         assert self.inverter is not None
@@ -278,10 +296,21 @@ class GarTask:
         face = (resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
         # The face counts twice: a small code cannot hold every background.
         losses["reconstruction"] = (weights.reconstruction, multiscale_l1(image, photo, 0.5 + face))
-        if weights.perceptual > 0 and self.teachers.perceptual is not None:
-            with self._autocast():
-                distance = self.teachers.perceptual.distance(image, photo)
-            losses["perceptual"] = (weights.perceptual, distance.float().mean())
+        perceptual = self.teachers.perceptual if weights.perceptual > 0 else None
+        with self._autocast():
+            if weights.redrawn > 0 and step >= settings.warmup:
+                seen = self._look(image)
+                with torch.no_grad():
+                    true = self._look(photo)
+                losses["redrawn"] = (weights.redrawn, generator_adversarial(self._judge(seen)))
+                judged.append(Judged(_detached(seen), true))
+                # A projected adversary without augmentation has seen what the perceptual network sees.
+                known = settings.projected and self.ada is None
+            else:
+                known = False
+            if perceptual is not None:
+                distance = perceptual.compare(seen, true) if known else perceptual.distance(image, photo)
+                losses["perceptual"] = (weights.perceptual, distance.float().mean())
         if weights.spread > 0:
             losses["spread"] = (weights.spread, spread_on_sphere(code))
         return losses
@@ -350,11 +379,13 @@ class GarTask:
             layer = int(torch.randint(1, settings.generator.num_styles, ()))
         return generator.styles(codes if mixed else codes[0], params=scene.given.params, mixing_layer=layer)
 
-    def judge(self, images: Tensor) -> Tensor:
-        """D's logits [B] of pictures, augmented as much as the controller says."""
-        if self.ada is not None:
-            images = augment(images, self.ada.p)
-        return self.discriminator(images).float()
+    def _look(self, images: Tensor) -> list[Tensor]:
+        """What D sees of pictures, augmented as much as the controller says."""
+        return self.discriminator.look(images if self.ada is None else augment(images, self.ada.p))
+
+    def _judge(self, seen: list[Tensor]) -> Tensor:
+        """D's logits [B, P] of what it has seen."""
+        return self.discriminator.judge(seen).float()
 
     def _render(self, scene: Scene, w: Tensor) -> Any:
         return self.generator(scene.given.maps, w=w)
@@ -442,6 +473,23 @@ class GarTask:
             "discriminator_optimizer": self.discriminator_optimizer,
         }
         return parts if self.inverter is None else {**parts, "inverter": self.inverter}
+
+
+def _adversary(settings: GarTraining, teachers: Teachers, impl: str) -> Discriminator | ProjectedDiscriminator:
+    if not settings.projected:
+        return Discriminator(settings.discriminator, impl=impl)
+    if teachers.perceptual is None:
+        raise TrainingError("a projected adversary looks at the perceptual network's features: give that network")
+    return ProjectedDiscriminator(teachers.perceptual, settings.generator.size, impl=impl)
+
+
+def _detached(seen: list[Tensor]) -> list[Tensor]:
+    return [view.detach() for view in seen]
+
+
+def _joined(batches: list[list[Tensor]]) -> list[Tensor]:
+    """Views of several batches as those of one."""
+    return [torch.cat(views) for views in zip(*batches, strict=True)]
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from garfast.networks.discriminator import DiscriminatorConfig
 from garfast.networks.generator import GeneratorConfig
 from garfast.networks.landmark_net import LandmarkNet, LandmarkNetConfig
 from garfast.networks.normal_estimator import NormalEstimator, NormalEstimatorConfig
+from garfast.networks.perceptual import PerceptualNet
 from garfast.train.gar.presets import PRESETS, GarTraining, LossWeights
 from garfast.train.gar.task import GarTask, Teachers
 from garfast.train.portraits import Geometry
@@ -58,12 +59,13 @@ def tiny_settings(**changes) -> GarTraining:
     return replace(base, **changes)
 
 
-def make_task(settings: GarTraining | None = None, **options) -> GarTask:
+def make_task(settings: GarTraining | None = None, *, perceptual: PerceptualNet | None = None, **options) -> GarTask:
     settings = settings or tiny_settings()
     torch.manual_seed(5)
     teachers = Teachers(
         normals=NormalEstimator(NormalEstimatorConfig(widths=(8, 8), depth=1)),
         landmarks=LandmarkNet(LandmarkNetConfig(size=32, widths=(4, 8, 8, 8))),
+        perceptual=perceptual,
     )
     task = GarTask(
         settings, FakePortraits(None), [(make_tiny_model(), 1.0)], teachers, portraits=FakePortraits(None), **options

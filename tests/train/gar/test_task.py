@@ -10,6 +10,7 @@ import torch
 
 from garfast.errors import ArgumentError, TrainingError, WeightsFileError
 from garfast.networks.identity import IdentityConfig, IdentityNet
+from garfast.networks.perceptual import PerceptualConfig, PerceptualNet
 from garfast.networks.renderer import load_renderer
 from garfast.train.gar.grow import start_from
 from garfast.train.gar.measure import picture_distance
@@ -53,6 +54,24 @@ def test_warmup_leaves_the_discriminator_alone():
     scalars = task.step(0)
     assert same(dict(task.discriminator.state_dict()), before)
     assert scalars.keys() == {"g_reconstruction", "g_spread", "loss"}
+
+
+def test_an_adversary_may_look_at_features_and_at_portraits_drawn_again():
+    weights = replace(tiny_settings().weights, perceptual=1.0, redrawn=1.0)
+    settings = tiny_settings(projected=True, ada_target=None, weights=weights)
+    with pytest.raises(TrainingError, match="give that network"):
+        make_task(settings)
+    network = PerceptualNet(PerceptualConfig(size=16, widths=(4, 4, 4, 4), depths=(1, 1, 1, 1)))
+    task = make_task(settings, perceptual=network)
+    before = {k: v.clone() for k, v in task.discriminator.state_dict().items()}
+    scalars = task.step(0)
+    assert {"g_redrawn", "g_perceptual", "g_adversarial", "d_r1"} <= scalars.keys()
+    assert not same(dict(task.discriminator.state_dict()), before)
+    # What both networks saw was computed once; the loss is what two looks would have given.
+    both = make_task(settings, perceptual=network)
+    both._look = lambda images: both.discriminator.look(images.clone())
+    both.ada = SimpleNamespace(observe=lambda logits: None, update=lambda: 0.0)
+    assert both.step(0)["g_perceptual"] == pytest.approx(scalars["g_perceptual"], rel=1e-5)
 
 
 def test_resumes_bit_by_bit(tmp_path):
