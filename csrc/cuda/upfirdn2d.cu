@@ -1,7 +1,5 @@
-// A thread per output, or per 16 bytes of channels in channels_last, gathers the inputs that its taps meet; neighbours
-// share them through the L1 cache. Taps are read from shared memory.
+// A thread makes a strip of outputs below one another (see cuda_fir.h), of 16 bytes of channels in channels_last.
 #include "garfast/cuda_fir.h"
-#include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
 #include "garfast/upfirdn2d.h"
@@ -12,32 +10,50 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <typename S, int V>
+template <typename S, int V, typename F>
 __global__ void __launch_bounds__(kThreads) upfirdn2d_kernel(Upfirdn2dParams<S> p) {
   using A = accumulate_t<S>;
   GARFAST_DYNAMIC_SHARED(A, taps);
   load_taps(p.fir, taps);
   __syncthreads();
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x, packs = p.inner / V;
-  if (i >= p.outer * p.out_height * p.out_width * packs) return;
-  const Division pack = divide(i, packs), pixel = divide(pack.quotient, p.out_width),
-                 image = divide(pixel.quotient, p.out_height);
-  const int64_t lane = pack.rest * V, column = pixel.rest, row = image.rest, outer = image.quotient;
-  A total[V];
-  fir_at<V>(p, taps, outer, row, column, lane, total);
-  store_pack<V, true>(total, p.y + ((outer * p.out_height + row) * p.out_width + column) * p.inner + lane);
+  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= strips<V, F::kRows>(p)) return;
+  const Strip s = strip_at<V, F::kRows>(p, i);
+  A total[F::kRows][V];
+  F::template apply<V>(p, taps, s.outer, s.row, s.column, s.lane, total);
+#pragma unroll
+  for (int r = 0; r < F::kRows; ++r)
+    if (s.row + r < p.out_height)
+      store_pack<V, true>(total[r],
+                          p.y + ((s.outer * p.out_height + s.row + r) * p.out_width + s.column) * p.inner + s.lane);
+}
+
+template <typename F, typename S>
+void run_with(const Upfirdn2dParams<S>& p, cudaStream_t stream) {
+  constexpr int V = 16 / sizeof(S);
+  const size_t shared = taps_bytes(p.fir);
+  if (p.inner % V == 0 && is_aligned(p.x, 16) && is_aligned(p.y, 16))
+    launch("upfirdn2d", upfirdn2d_kernel<S, V, F>, blocks_for(strips<V, F::kRows>(p), kThreads), kThreads, shared,
+           stream, p);
+  else
+    launch("upfirdn2d", upfirdn2d_kernel<S, 1, F>, blocks_for(strips<1, F::kRows>(p), kThreads), kThreads, shared,
+           stream, p);
 }
 
 template <typename S>
 void run(const Upfirdn2dParams<S>& p, cudaStream_t stream) {
-  constexpr int V = 16 / sizeof(S);
-  const int64_t total = p.outer * p.out_height * p.out_width * p.inner;
-  if (total == 0) return;
-  const size_t shared = taps_bytes(p.fir);
-  if (p.inner % V == 0 && is_aligned(p.x, 16) && is_aligned(p.y, 16))
-    launch("upfirdn2d", upfirdn2d_kernel<S, V>, blocks_for(total / V, kThreads), kThreads, shared, stream, p);
+  const Fir<accumulate_t<S>>& fir = p.fir;
+  if (p.outer * p.out_height * p.out_width * p.inner == 0) return;
+  if (has_four_taps(fir) && fir.up == 1 && fir.down == 1)
+    run_with<FourTaps<1, 1, 0>>(p, stream);
+  else if (has_four_taps(fir) && fir.up == 1 && fir.down == 2)
+    run_with<FourTaps<1, 2, 0>>(p, stream);
+  else if (has_four_taps(fir) && fir.up == 2 && fir.down == 1 && fir.pad_top % 2 == 0)
+    run_with<FourTaps<2, 1, 0>>(p, stream);
+  else if (has_four_taps(fir) && fir.up == 2 && fir.down == 1)
+    run_with<FourTaps<2, 1, 1>>(p, stream);
   else
-    launch("upfirdn2d", upfirdn2d_kernel<S, 1>, blocks_for(total, kThreads), kThreads, shared, stream, p);
+    run_with<AnyFilter>(p, stream);
 }
 
 }  // namespace

@@ -47,14 +47,20 @@ CASES = [
     {"padding": (1, 2, 3, 0), "gain": 2.5},
     {"padding": (-1, 2, 1, -2)},
     {"up": 2, "padding": (2, 1, 2, 1), "gain": 4.0},
+    {"up": 2, "padding": (-3, 6, 3, 1)},
     {"down": 2, "padding": 1},
+    {"down": 2, "padding": (2, 1, -1, 5)},
     {"up": 3, "down": 2, "padding": (4, 3, -2, 5), "flip_filter": True},
     {"up": 2, "down": 3, "padding": (-3, 6, 2, 2)},
 ]
 
 
 @pytest.mark.parametrize("options", CASES)
-@pytest.mark.parametrize("filter", [BLUR, random(3, seed=1), random(4, 2, seed=2)], ids=["blur", "separable", "2d"])
+@pytest.mark.parametrize(
+    "filter",
+    [BLUR, random(4, seed=3), random(3, seed=1), random(4, 2, seed=2)],
+    ids=["blur", "four taps", "separable", "2d"],
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.usefixtures("poisoned")
 def test_matches_the_definition(impl, device, options, filter, layout):
