@@ -8,6 +8,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.doc() = "CUDA kernels of garfast.ops: functions of device, stream, addresses and sizes; use garfast.ops instead.";
   m.attr("architectures") = GARFAST_CUDA_ARCHITECTURES;
   m.attr("cuda_version") = CUDART_VERSION;
+  bind_cuda_demodulation(m);
   bind_cuda_modulated_conv2d(m);
   bind_cuda_modulated_conv2d_mma(m);
   bind_cuda_antialias_normals(m);

@@ -7,6 +7,7 @@ namespace garfast {
 
 namespace py = pybind11;
 
+void bind_cuda_demodulation(py::module_& m);
 void bind_cuda_modulated_conv2d(py::module_& m);
 void bind_cuda_modulated_conv2d_mma(py::module_& m);
 void bind_cuda_antialias_normals(py::module_& m);

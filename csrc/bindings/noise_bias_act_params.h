@@ -8,8 +8,6 @@
 
 namespace garfast {
 
-using Address = std::uintptr_t;
-
 // batch, channels, pixels, channels_last, row_block, lane_block
 using ShapeArgs = std::tuple<int64_t, int64_t, int64_t, bool, int64_t, int64_t>;
 // scale_channel; scale_map, its batch stride, per element; shift_map, the same; noise, its batch stride; strength;

@@ -5,13 +5,15 @@
 
 namespace garfast {
 
+using Address = std::uintptr_t;
+
 template <typename T>
-const T* in(std::uintptr_t address) {
+const T* in(Address address) {
   return reinterpret_cast<const T*>(address);
 }
 
 template <typename T>
-T* out(std::uintptr_t address) {
+T* out(Address address) {
   return reinterpret_cast<T*>(address);
 }
 

@@ -5,6 +5,7 @@
 #include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
+#include "garfast/cuda_warp.h"
 #include "garfast/noise_bias_act.h"
 
 namespace garfast {
@@ -34,13 +35,6 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(NoiseBiasActParams<S>
 #pragma unroll
   for (int k = 0; k < V; ++k) x[k] = activate(x[k] * scale[k] + shift[k], t.alpha, t.gain, t.clamp);
   store_pack<V, true>(x, p.y + offset);
-}
-
-template <typename A>
-__device__ A warp_sum(A value) {
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
-  return value;
 }
 
 template <typename S, int V, bool kPacked>

@@ -43,10 +43,16 @@ class EqualLinear(nn.Module):
         self.lr_multiplier = lr_multiplier
         self.activation = activation
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., in_features] -> [..., out_features]."""
-        bias = None if self.bias is None else (self.bias * self.lr_multiplier).to(x.dtype)
-        out = functional.linear(x, (self.weight * self.scale).to(x.dtype), bias)
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """x [..., in_features] -> [..., out_features], times ``gain`` before the activation."""
+        # The factors go into the matrix product instead of passes over the weights.
+        rows, weight = x.reshape(-1, x.shape[-1]), self.weight.to(x.dtype).T
+        if self.bias is None:
+            out = functional.linear(rows * (self.scale * gain), weight.T)
+        else:
+            bias = self.bias.to(x.dtype)
+            out = torch.addmm(bias, rows, weight, alpha=self.scale * gain, beta=self.lr_multiplier * gain)
+        out = out.view(*x.shape[:-1], -1)
         return functional.leaky_relu(out, 0.2) * math.sqrt(2) if self.activation == "lrelu" else out
 
     def extra_repr(self) -> str:

@@ -42,43 +42,6 @@ def blur_padding(taps: Tensor, size: int) -> list[int]:
     return [before, after, before, after]
 
 
-def _squared_norms(weight: Tensor) -> Tensor:
-    outputs, inputs, height, width = weight.shape
-    norms = weight.new_empty(outputs, inputs, dtype=_dispatch.accumulator(weight.dtype))
-    function = f"squared_norms_{_dispatch.dtype_suffix(weight.dtype)}"
-    _dispatch.call_native("cpu", function, weight, weight.contiguous(), norms, outputs * inputs, height * width)
-    return norms
-
-
-def _fake_squared_norms(weight: Tensor) -> Tensor:
-    return weight.new_empty(weight.shape[:2], dtype=_dispatch.accumulator(weight.dtype))
-
-
-_dispatch.register("squared_norms", "(Tensor weight) -> Tensor norms", _squared_norms, _fake_squared_norms, ("cpu",))
-
-
-def _squared_norms_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _squared_norms_backward(ctx: Any, grad: Tensor) -> Tensor:
-    (weight,) = ctx.saved_tensors
-    return (weight * (2 * grad)[:, :, None, None]).to(weight.dtype)
-
-
-torch.library.register_autograd("garfast::squared_norms", _squared_norms_backward, setup_context=_squared_norms_context)
-
-
-def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
-    """Sum of the squared taps [O, I] of ``weight``, in ``exact``; on the CPU in one pass without a temporary."""
-    if impl == "cpu" and _dispatch.accumulator(weight.dtype) == exact:
-        ops = torch.ops.garfast
-        op = ops.squared_norms if _dispatch.differentiated(weight) else ops.squared_norms_no_grad
-        norms: Tensor = op(weight)
-        return norms
-    return weight.to(exact).square().sum((2, 3))
-
-
 def layout_of(x: Tensor, weight: Tensor, taps: Tensor | None, impl: str) -> torch.memory_format:
     """The memory format that a backend computes in."""
     last = torch.channels_last

@@ -19,11 +19,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from garfast.errors import ArgumentError
-from garfast.ops import _dispatch, _epilogue, _modulated_conv2d
+from garfast.ops import _demodulation, _dispatch, _epilogue, _modulated_conv2d
 from garfast.ops.upfirdn2d import upfirdn2d_reference
 
 _OP = "modulated_conv2d"
-_EPS = 1e-8
 
 
 def modulated_conv2d(
@@ -98,7 +97,7 @@ def modulated_conv2d(
             return modulated_conv2d_reference(x, weight, style, terms, act, demodulate, taps)
         d = None
         if demodulate:
-            d = torch.rsqrt(style.square() @ _modulated_conv2d.squared_norms(weight, exact, backend).T + _EPS)
+            d = _demodulation.demodulation(weight, style, backend)
         # What the gradients of d and of the scale map will need.
         keep = _dispatch.differentiated(d, terms.scale_map)
         weight = _dispatch.as_dtype(weight, x.dtype)
@@ -124,7 +123,7 @@ def modulated_conv2d_reference(
     exact = style.dtype
     k = style[:, None, :, None, None] * weight.to(exact)
     if demodulate:
-        k = k * torch.rsqrt(k.square().sum((2, 3, 4), keepdim=True) + _EPS)
+        k = k * torch.rsqrt(k.square().sum((2, 3, 4), keepdim=True) + _demodulation.EPS)
     # By way of one dimension: the strides of a single pixel may be anything, and PyTorch's gradient then fails on some.
     grouped = x.to(exact).reshape(-1).view(1, batch * inputs, height, width)
     if batch * height * width * outputs == 0:

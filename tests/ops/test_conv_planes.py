@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from garfast.ops import _conv_planes, _modulated_conv2d
+from garfast.ops import _conv_planes
 from tests.ops.conftest import assert_rounding
 from tests.ops.test_modulated_conv2d import ALL, arguments, exactly, leaves, run
 
@@ -51,20 +51,6 @@ def test_one_gradient_alone_is_the_same(up, wanted):
     torch.testing.assert_close(torch.autograd.grad(run(a, up=up, impl="cpu").sum(), a[wanted])[0], want)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("taps", [1, 3])
-def test_squared_norms(dtype, taps):
-    weight = torch.randn(7, 70, taps, taps, dtype=torch.float64).to(dtype).requires_grad_()
-    exact = torch.float64 if dtype == torch.float64 else torch.float32
-    norms = _modulated_conv2d.squared_norms(weight, exact, "cpu")
-    assert norms.dtype == exact
-    assert_rounding(norms, weight.double().square().sum((2, 3)), taps * taps)
-    weights = torch.randn(7, 70, dtype=exact)
-    (grad,) = torch.autograd.grad(norms, weight, weights)
-    assert grad.dtype == dtype
-    assert_rounding(grad, 2 * weight.double() * weights.double()[:, :, None, None])
-
-
 @pytest.mark.parametrize("up", [False, True])
 def test_operator_contract(up):
     a = arguments(2, 3, 4, 9, 8)
@@ -74,5 +60,3 @@ def test_operator_contract(up):
         (torch.randn(size), a["x"], a["weight"], a["style"], up, True, True),
         test_utils=("test_schema", "test_faketensor"),
     )
-    weight = a["weight"].requires_grad_()
-    torch.library.opcheck(torch.ops.garfast.squared_norms.default, (weight,))

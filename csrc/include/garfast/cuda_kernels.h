@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include "garfast/antialias_normals.h"
+#include "garfast/demodulation.h"
 #include "garfast/modulated_conv2d.h"
 #include "garfast/modulated_conv2d_mma.h"
 #include "garfast/noise_bias_act.h"
@@ -14,6 +15,11 @@
 
 namespace garfast {
 namespace cuda {
+
+void demodulation(const DemodulationParams<float>& p, cudaStream_t stream);
+void demodulation(const DemodulationParams<double>& p, cudaStream_t stream);
+void demodulation(const DemodulationParams<Half>& p, cudaStream_t stream);
+void demodulation(const DemodulationParams<BFloat16>& p, cudaStream_t stream);
 
 void modulated_conv2d_mma(const ModulatedConvMmaParams<float>& p, MmaTile tile, cudaStream_t stream);
 void modulated_conv2d_mma(const ModulatedConvMmaParams<Half>& p, MmaTile tile, cudaStream_t stream);

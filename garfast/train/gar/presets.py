@@ -66,6 +66,7 @@ class GarTraining:
         accumulate: parts that a batch is worked through in.
         paired: photographs a step for the reconstruction losses.
         rate: learning rate of Adam, G's and D's.
+        adversary_rate: D's where it is another one.
         decay: share of the steps, at the end, over which the learning rate falls to 0.
         warmup: first steps, in which only the reconstruction losses act and D rests.
         r1_every, path_length_every: steps between two lazy regularisations.
@@ -93,6 +94,7 @@ class GarTraining:
     accumulate: int = 1
     paired: int = 0
     rate: float = 0.002
+    adversary_rate: float | None = None
     decay: float = 0.0
     warmup: int = 0
     r1_every: int = 16

@@ -152,12 +152,12 @@ class GarTask:
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings
         factor = learning_rate(step, settings.steps, warmup=100, decay=settings.decay)
-        for optimizer, every in (
-            (self.generator_optimizer, settings.path_length_every),
-            (self.discriminator_optimizer, settings.r1_every),
+        for optimizer, rate, every in (
+            (self.generator_optimizer, settings.rate, settings.path_length_every),
+            (self.discriminator_optimizer, settings.adversary_rate or settings.rate, settings.r1_every),
         ):
             for group in optimizer.param_groups:
-                group["lr"] = settings.rate * factor * every / (every + 1)
+                group["lr"] = rate * factor * every / (every + 1)
         scalars: dict[str, float] = {}
         # D is asked about the pictures that G has just been judged by, so they are drawn once.
         judged = self._descend_generator(step, scalars)

@@ -1,0 +1,117 @@
+"""What a modulated convolution's results are divided by, from its weight and the style.
+
+d_bo = rsqrt(sum_i style_bi^2 n_oi + 1e-8),  n_oi = sum_uv weight_oiuv^2                      METHOD equation (1)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from garfast.ops import _dispatch
+
+EPS = 1e-8
+
+
+def demodulation(weight: Tensor, style: Tensor, impl: str) -> Tensor:
+    """d [B, O] of ``weight`` [O, I, k, k] and ``style`` [B, I], in the dtype of ``style``; differentiable to any order.
+
+    One launch on a GPU with the CUDA kernels; with other backends the norms and a matrix product.
+    """
+    if impl == "cuda" and _dispatch.accumulator(weight.dtype) == style.dtype:
+        ops = torch.ops.garfast
+        op = ops.demodulation if _dispatch.differentiated(weight, style) else ops.demodulation_no_grad
+        d: Tensor = op(weight, style)[0]
+        return d
+    return torch.rsqrt(style.square() @ squared_norms(weight, style.dtype, impl).T + EPS)
+
+
+def _squared_norms(weight: Tensor) -> Tensor:
+    outputs, inputs, height, width = weight.shape
+    norms = weight.new_empty(outputs, inputs, dtype=_dispatch.accumulator(weight.dtype))
+    function = f"squared_norms_{_dispatch.dtype_suffix(weight.dtype)}"
+    _dispatch.call_native("cpu", function, weight, weight.contiguous(), norms, outputs * inputs, height * width)
+    return norms
+
+
+def _fake_squared_norms(weight: Tensor) -> Tensor:
+    return weight.new_empty(weight.shape[:2], dtype=_dispatch.accumulator(weight.dtype))
+
+
+_dispatch.register("squared_norms", "(Tensor weight) -> Tensor norms", _squared_norms, _fake_squared_norms, ("cpu",))
+
+
+def _squared_norms_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _squared_norms_backward(ctx: Any, grad: Tensor) -> Tensor:
+    (weight,) = ctx.saved_tensors
+    return (weight * (2 * grad)[:, :, None, None]).to(weight.dtype)
+
+
+torch.library.register_autograd("garfast::squared_norms", _squared_norms_backward, setup_context=_squared_norms_context)
+
+
+def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
+    """Sum of the squared taps [O, I] of ``weight``, in ``exact``; on the CPU in one pass without a temporary."""
+    if impl == "cpu" and _dispatch.accumulator(weight.dtype) == exact:
+        ops = torch.ops.garfast
+        op = ops.squared_norms if _dispatch.differentiated(weight) else ops.squared_norms_no_grad
+        norms: Tensor = op(weight)
+        return norms
+    return weight.to(exact).square().sum((2, 3))
+
+
+def _demodulation(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+    outputs, inputs, height, width = weight.shape
+    taps, layout = height * width, _dispatch.memory_format(weight)
+    weight, style = weight.contiguous(memory_format=layout), style.contiguous()
+    strides = (1, inputs) if layout == torch.channels_last else (taps, 1)
+    d, norms = _fake_demodulation(weight, style)
+    _dispatch.call_native(
+        "cuda",
+        f"demodulation_{_dispatch.dtype_suffix(weight.dtype)}",
+        weight,
+        (style.shape[0], outputs, inputs, taps, *strides),
+        EPS,
+        *(weight, style, d, norms),
+    )
+    return d, norms
+
+
+def _fake_demodulation(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+    return style.new_empty(style.shape[0], weight.shape[0]), style.new_empty(weight.shape[:2])
+
+
+_dispatch.register(
+    "demodulation", "(Tensor weight, Tensor style) -> (Tensor d, Tensor norms)", _demodulation, _fake_demodulation
+)
+
+
+def _demodulation_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _demodulation_backward(
+    ctx: Any, grad_d: Tensor | None, grad_norms: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    weight, style, d, norms = ctx.saved_tensors
+    needs_weight, needs_style = ctx.needs_input_grad
+    grad_weight = grad_style = None
+    # d = q^(-1/2) with q = sum style^2 norms + eps: the derivative by q is -d^3 / 2.
+    slope = None if grad_d is None else -0.5 * grad_d * d.pow(3)
+    if needs_style and slope is not None:
+        grad_style = 2 * style * (slope @ norms)
+    if needs_weight:
+        parts = [] if slope is None else [slope.T @ style.square()]
+        parts += [] if grad_norms is None else [grad_norms]
+        if parts:
+            grad_weight = (weight * (2 * sum(parts))[:, :, None, None]).to(weight.dtype)
+    return grad_weight, grad_style
+
+
+torch.library.register_autograd("garfast::demodulation", _demodulation_backward, setup_context=_demodulation_context)
