@@ -179,15 +179,16 @@ class StyledConv(nn.Module):
         Returns:
             [B, out, up H, up W].
         """
+        # The layer's scale goes into the style, which the matrix product makes for nothing.
         return ops.modulated_conv2d(
             x,
-            (self.weight * self.scale).to(x.dtype),
-            self.affine(w).to(x.dtype),
+            self.weight,
+            self.affine(w, self.scale),
             scale_map=scale_map,
             shift_map=shift_map,
             noise=noise,
-            noise_strength=None if noise is None else self.noise_strength.to(x.dtype),
-            bias=self.bias.to(x.dtype),
+            noise_strength=None if noise is None else self.noise_strength,
+            bias=self.bias,
             up=self.up,
             activation="lrelu",
             impl=self.impl,
@@ -214,9 +215,9 @@ class ToRGB(nn.Module):
         """x [B, in, H, W], w [B, style_dim], image [B, channels, H / 2, W / 2] or None -> [B, channels, H, W]."""
         out = ops.modulated_conv2d(
             x,
-            (self.weight * self.scale).to(x.dtype),
-            self.affine(w).to(x.dtype),
-            bias=self.bias.to(x.dtype),
+            self.weight,
+            self.affine(w, self.scale),
+            bias=self.bias,
             demodulate=False,
             activation="linear",
             impl=self.impl,
