@@ -169,7 +169,7 @@ def estimate(layer: Layer, own: str = "mma") -> dict[str, float]:
     library += (2 * x + 2 * y * up) / _BANDWIDTH
 
     if own == "mma":
-        tile = _conv_mma.choose_tile(kernel, up, out_channels, height, width, batch=batch)
+        tile = _conv_mma.tiles_in_order(kernel, up, out_channels, height, width, batch=batch)[0]
         programs, size_of_one = tile.blocks(out_channels, up * height, up * width), tile.positions * tile.channels
     else:
         block = _conv_triton.choose_tile(batch, out_channels, height * width)

@@ -83,23 +83,31 @@ def _missing_channels(x: Tensor) -> int:
     return -x.shape[1] % (16 // x.element_size())
 
 
-def choose_tile(
+def tiles_in_order(
     kernel: int, up: int, out_channels: int, height: int, width: int, large: bool = True, batch: int = 1
-) -> Tile:
-    """The tile for maps x of ``height`` x ``width`` that is done first: few blocks leave most of a GPU idle.
+) -> list[Tile]:
+    """The tiles that can make a layer of maps x of ``height`` x ``width``, the one first that should be done first: few
+    blocks leave most of a GPU idle.
 
     Args:
         large: whether a block may have 126 KiB of shared memory.
     """
     if kernel == 1:
-        return TILES["1x1"]
+        return [TILES["1x1"]]
     names = ("same", "narrow") if up == 1 else ("up", "up-large") if large else ("up",)
 
     def work(tile: Tile) -> int:
         blocks = batch * tile.blocks(out_channels, up * height, up * width)
         return max(blocks, MULTIPROCESSORS) * tile.positions * tile.channels
 
-    return min((TILES[name] for name in names), key=work)
+    return sorted((TILES[name] for name in names), key=work)
+
+
+def tiles_of(x: Tensor, weight: Tensor, taps: Tensor | None) -> list[Tile]:
+    """The tiles that can make a layer on the GPU of ``x``, as `tiles_in_order`."""
+    batch, _, height, width = x.shape
+    up, large = 1 if taps is None else 2, _has_large_shared(x.device)
+    return tiles_in_order(weight.shape[2], up, weight.shape[0], height, width, large, batch)
 
 
 def _has_large_shared(device: torch.device) -> bool:
@@ -131,26 +139,23 @@ def forward(
         terms: d [B, O] float32, then the epilogue's, at [B, O, up H, up W]; each may be None.
         f: [B, O, up H, up W] in the layout of y, takes conv(s x, w); or None.
         y: [B, O, up H, up W], contiguous or channels_last, takes the result.
-        tile: chosen by the shape when None.
+        tile: the first of `tiles_of` when None.
     """
     if y.numel() == 0:
         return
     batch, _, height, width = x.shape
-    out_channels, _, kernel, _ = weight.shape
     if missing := _missing_channels(x):
         x, weight = F.pad(x, (0, 0, 0, 0, 0, missing)), F.pad(weight, (0, 0, 0, 0, 0, missing))
         style = None if style is None else F.pad(style, (0, missing))
     x, weight = _aligned_channels_last(x), _aligned_channels_last(weight)
     style = None if style is None else _aligned(style.contiguous())
     if tile is None:
-        tile = choose_tile(
-            kernel, 1 if taps is None else 2, out_channels, height, width, _has_large_shared(x.device), batch
-        )
+        tile = tiles_of(x, weight, taps)[0]
     _dispatch.call_native(
         "cuda",
         f"modulated_conv2d_mma_{_dispatch.dtype_suffix(x.dtype)}",
         x,
-        (batch, x.shape[1], out_channels, height, width, _dispatch.memory_format(y) == torch.channels_last),
+        (batch, x.shape[1], weight.shape[0], height, width, _dispatch.memory_format(y) == torch.channels_last),
         _epilogue.native_terms(y, *terms, activation),
         *(x, weight, style, taps, 2.0, f, y, tile.number),
     )

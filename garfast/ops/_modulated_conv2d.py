@@ -109,10 +109,10 @@ def _forward(
         _blur_epilogue(z, taps, weight.shape[2], terms, activation, f if keep else None, y, impl)
         return y, f
 
-    def mma() -> tuple[Tensor, Tensor]:
+    def mma(tile: _conv_mma.Tile) -> tuple[Tensor, Tensor]:
         y = _empty(x, weight, taps, impl)
         f = torch.empty_like(y) if keep else x.new_empty(0)
-        _conv_mma.forward(x, weight, style, taps, terms, activation, f if keep else None, y)
+        _conv_mma.forward(x, weight, style, taps, terms, activation, f if keep else None, y, tile)
         return y, f
 
     def planes() -> tuple[Tensor, Tensor]:
@@ -141,7 +141,9 @@ def _forward(
         return planes()
     paths: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {}
     if impl == "cuda" and not _conv_mma.why_not(x, weight, taps):
-        own, paths["mma"] = "mma", mma
+        first, *others = _conv_mma.tiles_of(x, weight, taps)
+        own, paths["mma"] = "mma", partial(mma, first)
+        paths |= {f"mma {other.name}": partial(mma, other) for other in others}
     elif impl == "triton" and not _conv_triton.why_not(x, weight, taps):
         tile = _conv_triton.choose_tile(x.shape[0], weight.shape[0], x.shape[2] * x.shape[3])
         own, paths["triton"] = "triton", partial(with_tile, tile)

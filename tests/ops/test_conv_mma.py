@@ -219,7 +219,7 @@ def test_same_bits_every_time(device):
 
 def test_the_tile_with_the_least_to_compute():
     def name(up: int, out_channels: int, size: int, kernel: int = 3, large: bool = True, batch: int = 8) -> str:
-        return _conv_mma.choose_tile(kernel, up, out_channels, size, size, large, batch).name
+        return _conv_mma.tiles_in_order(kernel, up, out_channels, size, size, large, batch)[0].name
 
     assert name(1, 128, 256) == "same"
     assert name(1, 192, 64) == "narrow"
@@ -325,7 +325,7 @@ def test_float32_stays_exact_unless_tf32_is_allowed(device, allow_tf32, launches
     assert launches == []
 
 
-def test_tuning_runs_both_and_keeps_the_result(device, launches, monkeypatch, tmp_path):
+def test_tuning_runs_every_tile_and_the_library_and_keeps_the_result(device, launches, monkeypatch, tmp_path):
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
     monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
     x, weight = torch.randn(1, 8, 4, 4, device=device).half(), torch.randn(8, 8, 3, 3, device=device).half()
@@ -336,6 +336,8 @@ def test_tuning_runs_both_and_keeps_the_result(device, launches, monkeypatch, tm
         result = modulated_conv2d(x, weight, style, impl="cuda")
     assert len(launches) >= 3
     assert (tmp_path / "convolutions.json").exists()
+    ((times,),) = (layers.values() for layers in _conv_choice.convolution_times().values())
+    assert times.keys() == {"mma", "mma same", "library"}
     torch.testing.assert_close(result, expected_result, rtol=0, atol=0.02)
 
 
