@@ -51,7 +51,7 @@ void run_with(const BlurEpilogueParams<S>& p, cudaStream_t stream) {
   const Upfirdn2dParams<S>& b = p.blur;
   const size_t shared = taps_bytes(b.fir);
   if (b.inner % V == 0 && is_aligned(b.x, 16) && is_aligned(b.y, 16) && is_aligned(p.y, 16) &&
-      maps_aligned(p.terms, 16))
+      terms_aligned(p.terms, 16))
     launch("blur_epilogue", blur_epilogue_kernel<S, V, F>, blocks_for(strips<V, F::kRows>(b), kThreads), kThreads,
            shared, stream, p);
   else

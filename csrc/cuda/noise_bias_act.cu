@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
   A lane_scale[V], unused[V], lane_g[V], lane_gx[V];
 #pragma unroll
   for (int k = 0; k < V; ++k) lane_scale[k] = lane_g[k] = lane_gx[k] = A(0);
-  if (active) lane_terms<V>(s, t, sample, lane, lane_scale, unused);
+  if (active) lane_terms<V, kPacked>(s, t, sample, lane, lane_scale, unused);
   for (int64_t r = 0; r < count; ++r) {
     A sum_g = 0, sum_gx = 0;
     if (active) {
@@ -141,7 +141,7 @@ void forward(const NoiseBiasActParams<S>& p, cudaStream_t stream) {
   const EpilogueShape& s = p.shape;
   const int64_t total = s.batch * s.rows * s.lanes;
   if (total == 0) return;
-  if (s.lanes % V == 0 && is_aligned(p.x, 16) && is_aligned(p.y, 16) && maps_aligned(p.terms, 16))
+  if (s.lanes % V == 0 && is_aligned(p.x, 16) && is_aligned(p.y, 16) && terms_aligned(p.terms, 16))
     launch("noise_bias_act forward", forward_kernel<S, V>, blocks_for(total / V, kThreads), kThreads, 0, stream, p);
   else
     launch("noise_bias_act forward", forward_kernel<S, 1>, blocks_for(total, kThreads), kThreads, 0, stream, p);
@@ -160,7 +160,7 @@ void backward(const NoiseBiasActBackwardParams<S>& p, cudaStream_t stream) {
   const unsigned blocks = unsigned(s.batch * s.row_blocks * s.lane_blocks);
   const bool packs = is_aligned(p.grad_y, kBytes) && is_aligned(p.y, kBytes) && is_aligned(p.x, kBytes) &&
                      is_aligned(p.grad_x, kBytes) && is_aligned(p.grad_scale_map, kBytes) &&
-                     is_aligned(p.grad_shift_map, kBytes) && maps_aligned(p.terms, kBytes);
+                     is_aligned(p.grad_shift_map, kBytes) && terms_aligned(p.terms, kBytes);
   if (s.lane_block == kThreads)
     launch(what, backward_kernel<S, 1, true>, blocks, kThreads, 0, stream, p);
   else if (packs)

@@ -7,15 +7,34 @@
 namespace garfast {
 namespace cuda {
 
-// The terms of V lanes, without the per-element maps.
-template <int V, typename S, typename A>
+// V elements in accesses of 16 bytes where kPacked says that their address allows it.
+template <int V, bool kPacked, typename T, typename A>
+__device__ void load_wide(const T* from, A* to) {
+  constexpr int kMost = 16 / int(sizeof(T)), kStep = V < kMost ? V : kMost;
+#pragma unroll
+  for (int i = 0; i < V; i += kStep) load_pack<kStep, kPacked>(from + i, to + i);
+}
+
+// The terms of V lanes, without the per-element maps. One at a time they would take more accesses than x and y.
+template <int V, bool kPacked, typename S, typename A>
 __device__ void lane_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t lane, A* scale,
                            A* shift) {
 #pragma unroll
-  for (int i = 0; i < V; ++i) {
-    scale[i] = s.channels_last ? baseline::channel_scale(t, s.channels, sample, lane + i)
-                               : baseline::pixel_scale(t, sample, lane + i);
-    shift[i] = s.channels_last ? baseline::channel_shift(t, lane + i) : baseline::pixel_shift(t, sample, lane + i);
+  for (int i = 0; i < V; ++i) scale[i] = A(1), shift[i] = A(0);
+  if (s.channels_last) {
+    if (t.scale_channel) load_wide<V, kPacked>(t.scale_channel + sample * s.channels + lane, scale);
+    if (t.bias) load_wide<V, kPacked>(t.bias + lane, shift);
+    return;
+  }
+  const auto at = [&](const Map<S>& map) { return map.data + sample * map.batch_stride + lane; };
+  if (t.scale_map.data && !t.scale_map.per_element) load_wide<V, kPacked>(at(t.scale_map), scale);
+  if (t.shift_map.data && !t.shift_map.per_element) load_wide<V, kPacked>(at(t.shift_map), shift);
+  if (t.noise.data) {
+    A noise[V];
+    load_wide<V, kPacked>(at(t.noise), noise);
+    const A strength = t.strength ? *t.strength : A(1);
+#pragma unroll
+    for (int i = 0; i < V; ++i) shift[i] += strength * noise[i];
   }
 }
 
@@ -32,18 +51,22 @@ GARFAST_HD bool per_element(const Map<S>& map) {
   return map.data && map.per_element;
 }
 
+// Whether packs of `bytes` of every map, and 16 bytes of what belongs to channels, can be read at once.
 template <typename S>
-bool maps_aligned(const EpilogueTerms<S>& t, size_t bytes) {
-  return (!per_element(t.scale_map) || is_aligned(t.scale_map.data, bytes)) &&
-         (!per_element(t.shift_map) || is_aligned(t.shift_map.data, bytes));
+bool terms_aligned(const EpilogueTerms<S>& t, size_t bytes) {
+  const auto map_aligned = [bytes](const Map<S>& map) {
+    return is_aligned(map.data, bytes) && map.batch_stride * sizeof(S) % bytes == 0;
+  };
+  return map_aligned(t.scale_map) && map_aligned(t.shift_map) && map_aligned(t.noise) &&
+         is_aligned(t.scale_channel, 16) && is_aligned(t.bias, 16);
 }
 
-// Everything that V neighbouring elements of a row are multiplied by and what is added to them.
+// Everything that V neighbouring elements of a row are multiplied by and what is added to them; `terms_aligned`.
 template <int V, typename S, typename A>
 __device__ void element_terms(const EpilogueShape& s, const EpilogueTerms<S>& t, int64_t sample, int64_t row,
                               int64_t lane, A* scale, A* shift) {
   A row_scale, row_shift, map[V];
-  lane_terms<V>(s, t, sample, lane, scale, shift);
+  lane_terms<V, true>(s, t, sample, lane, scale, shift);
   row_terms(s, t, sample, row, &row_scale, &row_shift);
   const int64_t within = row * s.lanes + lane;
   if (per_element(t.scale_map)) {
