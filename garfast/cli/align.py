@@ -6,14 +6,12 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option
+from garfast.cli.options import device_option, out_folder_option
 
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="IMAGE|FOLDER|PATTERN...")
-@click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to."
-)
+@out_folder_option()
 @click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Side, pixels.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, one thread each.")
 @click.option(

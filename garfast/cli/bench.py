@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option
+from garfast.cli.options import device_option, out_folder_option
 
 OPERATORS = ("modulated_conv2d", "noise_bias_act", "upfirdn2d", "vertex_normals", "rasterize_normals")
 
 
 @click.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for results.json, results.csv and plots.")
+@out_folder_option("Folder for results.json, results.csv and plots.", required=False)
 @click.option("--op", "operators", type=click.Choice(OPERATORS), multiple=True, help="Only this operator; repeatable.")
 @click.option("--batch", "batches", type=click.IntRange(1), multiple=True, default=(1, 4), show_default=True)
 @device_option

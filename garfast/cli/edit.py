@@ -76,9 +76,11 @@ def command(
     from garfast.fit.edit import Editor, with_expression
     from garfast.fit.edit_output import sweep_clip, write_edit
     from garfast.fit.saved_face import load_face
+    from garfast.io.atomic import check_writable
     from garfast.io.video import ANIMATION_SUFFIXES, check_mp4
 
     path = Path(output)
+    check_writable(path.parent)
     suffix = path.suffix.lower()
     if suffix == ".mp4":
         check_mp4()

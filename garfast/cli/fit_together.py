@@ -14,6 +14,7 @@ import click
 import numpy as np
 
 from garfast.errors import ArgumentError, OutputError
+from garfast.io.atomic import check_writable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -50,8 +51,7 @@ def fit_film(
     if (folder / SEQUENCE_FILE).is_file() and not overwrite:
         _check_same_film(film, folder)
         return f"{film}: done already in {folder} (--overwrite to fit it again)"
-    if folder.parent.exists() and not folder.parent.is_dir():
-        raise OutputError(f"the output {folder.parent} is a file: choose a folder")
+    check_writable(folder.parent)
     fitter = make_fitter()
     if fps is None:
         fps = DEFAULT_FPS if frames is not None else open_video(film).fps

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from garfast.errors import ArgumentError
+from garfast.io.atomic import check_writable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +25,20 @@ def model_option(function: F) -> F:
         shell_complete=_complete_model,
         help="Face model: a name of `garfast model list` or an .npz file. Default: see `garfast model default`.",
     )(function)
+
+
+def out_folder_option(help: str = "Folder to write to.", *, required: bool = True) -> Callable[[F], F]:
+    """``-o FOLDER``, passed as ``out: Path`` (None where it is not required and not given). That nothing can be written
+    there is said before the work, not after it."""
+
+    def check(_context: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None:
+            check_writable(value)
+        return value
+
+    return click.option(
+        "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=required, callback=check, help=help
+    )
 
 
 def device_option(function: F) -> F:

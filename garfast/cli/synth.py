@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from garfast.cli.options import out_folder_option
+
 
 @click.command()
 @click.option("-n", "count", type=click.IntRange(min=1), required=True, help="How many photographs.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@out_folder_option()
 @click.option(
     "--model",
     "models",

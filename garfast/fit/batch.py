@@ -15,6 +15,7 @@ from garfast.fit.output import save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.fit.sharing import Share
+from garfast.io.atomic import check_writable
 from garfast.io.digest import file_digest
 from garfast.io.images import IMAGE_SUFFIXES, is_image, read_image
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
@@ -129,14 +130,13 @@ def fit_images(
 
     Raises:
         ArgumentError: ``face`` is no such thing, or ``batch`` is not positive.
-        OutputError: ``output`` is a file.
+        OutputError: nothing can be written into ``output``.
         GarfastError: whatever making the fitter raises, such as an unknown model.
     """
     from tqdm import tqdm
 
     select_faces(range(1, MOST_FACES + 1), face)  # says what is wrong before any work is done
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"the output {output} is a file: choose a folder")
+    check_writable(output)
     if batch < 1:
         raise ArgumentError(f"a batch has at least one face, not {batch}")
     report = BatchReport()

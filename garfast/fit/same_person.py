@@ -10,7 +10,7 @@ from garfast.fit.batch import BatchReport, output_names
 from garfast.fit.output import save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
-from garfast.io.atomic import check_free
+from garfast.io.atomic import check_free, check_writable
 from garfast.io.images import read_image
 from garfast.landmarks import select_faces
 
@@ -41,6 +41,7 @@ def fit_same_person(
     """
     if len(images) < 2:
         raise LandmarkError("--same-person needs at least two photographs of the person")
+    check_writable(output)
     folders_of = dict(zip(images, (output / name for name in output_names(images)), strict=True))
     for folder in folders_of.values():
         check_free(folder, replace=overwrite)

@@ -58,6 +58,32 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OutputError(_sentence(Path(path), error)) from error
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """See that files can be written into a folder, which may have to be made; before long work, that is.
+
+    It is made and removed again, with a file in it: permissions alone do not tell.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    target = Path(folder)
+    missing: list[Path] = []
+    try:
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"the output {target} is a file: choose a folder")
+        missing = [path for path in (target, *target.parents) if not path.exists()]
+        target.mkdir(parents=True, exist_ok=True)
+        probe = target / f".{secrets.token_hex(4)}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(_sentence(target, error)) from error
+    finally:
+        for path in missing:
+            with suppress(OSError):  # another process may have begun to write
+                path.rmdir()
+
+
 def check_free(folder: Path, *, replace: bool = False) -> None:
     """See that `atomic_folder` may write ``folder``; before long work, that is.
 

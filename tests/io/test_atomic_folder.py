@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from garfast.errors import OutputError
-from garfast.io.atomic import atomic_folder, atomic_path
+from garfast.io.atomic import atomic_folder, atomic_path, check_writable
 
 
 def names(folder: Path) -> list[str]:
@@ -82,3 +82,15 @@ def test_a_file_in_the_way_and_a_full_disk(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     assert f"while writing {tmp_path / 'fit' / 'a.txt'}" in str(caught.value)
     assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_is_tried_before_work_and_nothing_is_left(tmp_path):
+    check_writable(tmp_path)
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file: choose a folder"):
+        check_writable(tmp_path / "file")
+    with pytest.raises(OutputError, match=r"file is not a folder"):
+        check_writable(tmp_path / "file" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import model_option
+from garfast.cli.options import model_option, out_folder_option
 
 
 @click.command()
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@out_folder_option()
 @click.option("-n", "count", type=click.IntRange(min=1), default=240, show_default=True, help="Synthetic photographs.")
 @click.option("--size", type=click.IntRange(64, 1024), default=320, show_default=True, help="Image side, pixels.")
 @click.option("--seed", type=click.IntRange(min=0), default=777, show_default=True, help="Of the photographs.")

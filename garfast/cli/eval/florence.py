@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option
+from garfast.cli.options import device_option, model_option, out_folder_option
 
 
 @click.command()
 @click.argument("predictions", type=click.Path(path_type=Path))
 @click.option("--scans", type=click.Path(path_type=Path), required=True, help="Folder of SUBJECT.obj or SUBJECT/.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@out_folder_option()
 @click.option("--frames", type=click.IntRange(min=1), default=5, show_default=True, help="Frames averaged per subject.")
 @click.option("--radius", type=float, default=95.0, show_default=True, help="Compared around the tip of the nose, mm.")
 @click.option("--scale/--no-scale", default=False, show_default=True, help="Whether a face may change its size.")

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option
+from garfast.cli.options import device_option, model_option, out_folder_option
 
 
 @click.command()
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to, and to go on in."
-)
+@out_folder_option("Folder to write to, and to go on in.")
 @click.option("-n", "count", type=click.IntRange(min=1), default=50, show_default=True, help="How many faces.")
 @model_option
 @click.option(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option
+from garfast.cli.options import device_option, model_option, out_folder_option
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@out_folder_option()
 @click.option(
     "--predict",
     type=click.Choice(["detector", "landmarks", "inversion", "full"]),

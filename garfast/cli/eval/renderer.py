@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, impl_option
+from garfast.cli.options import device_option, impl_option, out_folder_option
 
 
 @click.command()
@@ -14,7 +14,7 @@ from garfast.cli.options import device_option, impl_option
 @click.option(
     "--portraits", type=click.Path(path_type=Path), required=True, help="Folder of `garfast train portraits`."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@out_folder_option()
 @click.option(
     "--measure",
     "measures",

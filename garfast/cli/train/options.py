@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from garfast.cli.options import out_folder_option
+
 if TYPE_CHECKING:
     from garfast.morphable import MorphableModel
     from garfast.train.loop import Task
@@ -41,13 +43,7 @@ portraits_option = click.option(
     required=True,
     help="Folder that `garfast train portraits` filled, or 'synth' to draw portraits on the fly, some 20 ms each.",
 )
-out_option = click.option(
-    "-o",
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    required=True,
-    help="Folder for checkpoint, logs, curves and weights; a run in it goes on.",
-)
+out_option = out_folder_option("Folder for checkpoint, logs, curves and weights; a run in it goes on.")
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 threads_option = click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
 minutes_option = click.option("--minutes", type=float, default=None, help="Stop, ready to go on, after this long.")

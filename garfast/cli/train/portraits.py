@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from garfast.cli.options import out_folder_option
 from garfast.cli.train import options
 
 
 @click.command(name="portraits", short_help="Draw aligned faces with their geometry, for the renderer's trainings.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to fill.")
+@out_folder_option("Folder to fill.")
 @click.option("-n", "--count", type=click.IntRange(1), default=24000, show_default=True, help="Faces, four a person.")
 @click.option("--size", type=click.IntRange(16), default=128, show_default=True, help="Side of the pictures, pixels.")
 @options.models_option

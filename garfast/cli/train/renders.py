@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from garfast.cli.options import out_folder_option
 from garfast.cli.train import options
 
 
 @click.command(name="renders", short_help="Render faces for the trainings.")
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to fill.")
+@out_folder_option("Folder to fill.")
 @click.option("-n", "--count", type=click.IntRange(1), default=30000, show_default=True, help="Faces, 83 kB each.")
 @options.models_option
 @options.seed_option
