@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import click
 
-from garfast.errors import ArgumentError
 from garfast.io.atomic import check_writable
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,7 +47,7 @@ def device_option(function: F) -> F:
         metavar="DEVICE",
         default="auto",
         show_default=True,
-        callback=lambda _context, _parameter, value: resolve_device(value),
+        callback=_device_name,
         help="Where to compute: auto, cpu, cuda or cuda:N.",
     )(function)
 
@@ -64,28 +63,10 @@ def impl_option(function: F) -> F:
     )(function)
 
 
-def resolve_device(name: str) -> str:
-    """The device that a name stands for.
+def _device_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from garfast.devices import find_device
 
-    Args:
-        name: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-
-    Raises:
-        ArgumentError: the name is none of these, or there is no such GPU.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ArgumentError(f"'{name}' is not a device that garfast knows: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError(f"there is no device '{name}' on this machine: use --device cpu, or see `garfast doctor`")
-    return name
+    return str(find_device(value))
 
 
 def _complete_model(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from garfast.devices import find_device
 from garfast.errors import ArgumentError, GarfastError, LandmarkError, WeightsFileError
 from garfast.fit.appearance import appearance_of
 from garfast.fit.result import FitResult
@@ -186,7 +187,7 @@ class Fitter:
     ) -> None:
         if projection not in ("orthographic", "pinhole"):
             raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', not {projection!r}")
-        self.device = _device(device)
+        self.device = find_device(device)
         loaded = model if isinstance(model, MorphableModel) else load_model(model)
         self.model = loaded.to(self.device)
         self.landmarks = landmarks
@@ -310,21 +311,6 @@ def face_size(landmarks: np.ndarray) -> float:
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float32).numpy()
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ArgumentError(f"{device!r} is no device: use 'auto', 'cpu', 'cuda' or the like") from error
-    try:
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ArgumentError(f"the device {str(device)!r} cannot be used ({reason}): use 'cpu' or 'auto'") from error
-    return chosen
 
 
 def _given(landmarks: np.ndarray) -> list[Detection]:

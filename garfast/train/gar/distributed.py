@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from garfast.devices import find_device
 from garfast.errors import ArgumentError, TrainingError
 
 _BUCKET = 1 << 25
@@ -181,19 +182,10 @@ def _several() -> bool:
 
 
 def _device(name: str, several: bool) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ArgumentError(f"'{name}' is not a device to train on: use auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
+    device = find_device(name)
+    if device.type == "cpu" or device.index is not None:
         return device
-    number = device.index
-    if number is None:
-        number = int(os.environ.get("LOCAL_RANK", "0")) if several else 0
+    number = int(os.environ.get("LOCAL_RANK", "0")) if several else 0
     if number >= torch.cuda.device_count():
         raise ArgumentError(
             f"there is no GPU {number} on this machine, which has {torch.cuda.device_count()}: "

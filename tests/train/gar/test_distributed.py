@@ -119,7 +119,7 @@ def test_a_single_process_needs_nothing():
 def test_what_cannot_start_says_why(monkeypatch):
     with pytest.raises(ArgumentError, match="'tpu' is not a device"), distributed.processes("tpu"):
         pass
-    with pytest.raises(ArgumentError, match="no GPU 99"), distributed.processes("cuda:99"):
+    with pytest.raises(ArgumentError, match="no device 'cuda:99'"), distributed.processes("cuda:99"):
         pass
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
