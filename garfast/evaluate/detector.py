@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.errors import ArgumentError, EvaluationError
-from garfast.evaluate.nme import BINS, intersection_over_union
+from garfast.evaluate.nme import BINS
 from garfast.evaluate.statistics import markdown_table, write_csv, write_json, write_text
+from garfast.landmarks.boxes import bounding_box, face_size, intersection_over_union
 from garfast.landmarks.embedded import detect_both_jaws, detect_embedded
 from garfast.landmarks.files import read_landmarks
 from garfast.morphable import MorphableModel
@@ -65,9 +66,8 @@ def measure_photograph(
         yaw: degrees, kept for the summary.
         threshold: see `detect_embedded`.
     """
-    box = np.concatenate([landmarks.min(0), landmarks.max(0)])
+    box, size = bounding_box(landmarks), face_size(landmarks)
     width, height = (box[2:] - box[:2]).tolist()
-    size = float(np.sqrt(width * height))
     faces = detect_both_jaws(image, threshold=threshold)
     overlaps = [intersection_over_union(fixed.box, box) for _, fixed in faces]
     best = int(np.argmax(overlaps)) if overlaps else -1
@@ -160,12 +160,12 @@ def real_face(threshold: float = 0.5) -> list[RealFace]:
 
 def _real(change: str, image: NDArray[np.uint8], truth: NDArray[np.floating], threshold: float) -> RealFace:
     found = detect_embedded(image, threshold=threshold)
-    box = np.concatenate([truth.min(0), truth.max(0)])
+    box = bounding_box(truth)
     overlaps = [intersection_over_union(face.box, box) for face in found]
     best = int(np.argmax(overlaps)) if overlaps else -1
     if best < 0 or overlaps[best] < SAME:
         return RealFace(change, None, None, {}, len(found))
-    errors = np.linalg.norm(found[best].landmarks - truth, axis=1) / float(np.sqrt((box[2:] - box[:2]).prod()))
+    errors = np.linalg.norm(found[best].landmarks - truth, axis=1) / face_size(truth)
     parts = {name: float(errors[first:last].mean()) for name, first, last in _PARTS}
     return RealFace(change, found[best].score, float(errors.mean()), parts, len(found) - 1)
 

@@ -21,6 +21,7 @@ from garfast.evaluate.rows import Row
 from garfast.evaluate.statistics import write_json
 from garfast.io.processes import worker_pool
 from garfast.landmarks import Detection
+from garfast.landmarks.boxes import bounding_box, face_size
 from garfast.morphable import MorphableModel, load_model
 
 SETTINGS = "settings.json"
@@ -157,8 +158,7 @@ class GeometryEvaluator:
         except LandmarkError as error:
             return report | {"failure": str(error)}
         distances = np.linalg.norm(detection.landmarks - sample.landmarks, axis=1)
-        extent = np.ptp(sample.landmarks, axis=0)
-        report["landmark_nme"] = float(np.nanmean(distances) / np.sqrt(extent.prod()))
+        report["landmark_nme"] = float(np.nanmean(distances) / face_size(sample.landmarks))
         truth = TrueFace(self._vertices(sample.shape, sample.exp), self.region)
         neutral = TrueFace(self._vertices(sample.shape, None), self.region)
         for row in self.rows if rows is None else rows:
@@ -185,8 +185,7 @@ class GeometryEvaluator:
     def _detection(self, sample: TrueSample) -> Detection:
         if self.plan.landmarks == "truth":
             points = sample.landmarks
-            box = np.concatenate([points.min(0), points.max(0)])
-            return Detection(points, np.ones(68, np.float32), 1.0, box, "truth")
+            return Detection(points, np.ones(68, np.float32), 1.0, bounding_box(points), "truth")
         from garfast.landmarks import detect
 
         return detect(sample.image, method=self.plan.landmarks)[0]

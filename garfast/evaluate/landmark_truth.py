@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from garfast.errors import EvaluationError, LandmarkError
 from garfast.io.images import is_image
 from garfast.landmarks import find_landmark_file, read_landmarks
+from garfast.landmarks.boxes import bounding_box, face_size
 
 MAT_ORIGIN = 1.0
 """AFLW2000-3D counts pixels as MATLAB does: the centre of the top left one is (1, 1). Ours is (0.5, 0.5)."""
@@ -34,13 +35,12 @@ class LandmarkTruth:
     @property
     def box(self) -> NDArray[np.float32]:
         """[4] ``(x0, y0, x1, y1)`` around the landmarks."""
-        return np.concatenate([np.nanmin(self.landmarks, 0), np.nanmax(self.landmarks, 0)])
+        return bounding_box(self.landmarks)
 
     @property
     def size(self) -> float:
         """``sqrt(width * height)`` of that box, pixels: what errors are divided by."""
-        x0, y0, x1, y1 = self.box.astype(float)
-        return float(np.sqrt((x1 - x0) * (y1 - y0)))
+        return face_size(self.landmarks)
 
 
 def read_mat(path: str | os.PathLike[str], origin: float = MAT_ORIGIN) -> tuple[NDArray[np.float32], float | None]:

@@ -16,6 +16,7 @@ from garfast.evaluate.landmark_truth import LandmarkTruth
 from garfast.evaluate.statistics import Summary, markdown_table, summarise, write_csv, write_json, write_text
 from garfast.io.images import read_image
 from garfast.landmarks import Detection
+from garfast.landmarks.boxes import intersection_over_union
 from garfast.morphable import MorphableModel
 
 BINS = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
@@ -36,13 +37,6 @@ def landmark_error(predicted: NDArray[np.floating], truth: LandmarkTruth) -> flo
     if points.shape != (68, 2) or not np.isfinite(points).all():
         raise ArgumentError(f"68 finite landmarks were expected, got an array of shape {list(points.shape)}")
     return float(np.nanmean(np.linalg.norm(points - truth.landmarks, axis=1)) / truth.size)
-
-
-def intersection_over_union(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Of two boxes (x0, y0, x1, y1)."""
-    shared = float(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod())
-    area = float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod()) - shared
-    return shared / area if area > 0 else 0.0
 
 
 class DetectorPredictor:

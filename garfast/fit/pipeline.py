@@ -29,6 +29,7 @@ from garfast.fit.texture import TEXTURE_SIZE, unwrap
 from garfast.io.digest import file_digest
 from garfast.io.images import as_image
 from garfast.landmarks import Detection, select_faces
+from garfast.landmarks.boxes import bounding_box, face_size
 from garfast.morphable import Camera, MorphableModel, load_model
 from garfast.ops import vertex_normals
 
@@ -278,7 +279,7 @@ class Fitter:
             camera=cast("Camera", known(state.camera, "camera")).to("cpu"),
             landmarks_fitted=fitted,
             residuals=residuals,
-            nme=float(np.nanmean(residuals) / face_size(found)),
+            nme=float(np.nanmean(residuals) / max(face_size(found), 1e-6)),
             converged=state.converged,
             vertices=_array(vertices[0]),
             vertices_camera=_array(known(state.vertices_camera, "vertices_camera")[0]),
@@ -303,12 +304,6 @@ def shipped_present() -> bool:
     return (SHIPPED / "generator.safetensors").is_file()
 
 
-def face_size(landmarks: np.ndarray) -> float:
-    """The size that errors are divided by: sqrt(width * height) of the box around landmarks [68,2], pixels."""
-    width, height = np.nanmax(landmarks, axis=0) - np.nanmin(landmarks, axis=0)
-    return float(np.sqrt(max(float(width * height), 1e-12)))
-
-
 def _array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().to("cpu", torch.float32).numpy()
 
@@ -323,9 +318,8 @@ def _given(landmarks: np.ndarray) -> list[Detection]:
         raise LandmarkError("landmarks hold infinite values or nothing at all: give pixels, NaN where one is missing")
     faces = []
     for face in sorted(points, key=face_size, reverse=True):
-        box = np.concatenate([np.nanmin(face, axis=0), np.nanmax(face, axis=0)])
         score = (~np.isnan(face).any(1)).astype(np.float32)
-        faces.append(Detection(face, score, 1.0, box, "given"))
+        faces.append(Detection(face, score, 1.0, bounding_box(face), "given"))
     return faces
 
 

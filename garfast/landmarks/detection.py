@@ -58,11 +58,6 @@ class Detection(NamedTuple):
         return float(max(self.box[2] - self.box[0], 0.0) * max(self.box[3] - self.box[1], 0.0))
 
 
-def bounding_box(landmarks: np.ndarray) -> np.ndarray:
-    """``(x0, y0, x1, y1)`` of the landmarks that are not NaN, [4] float32."""
-    return np.concatenate([np.nanmin(landmarks, 0), np.nanmax(landmarks, 0)]).astype(np.float32)
-
-
 def by_size(detections: Sequence[Detection]) -> list[Detection]:
     """The detections, largest box first."""
     return sorted(detections, key=lambda detection: -detection.size)

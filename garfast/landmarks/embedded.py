@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from garfast.errors import ArgumentError
-from garfast.landmarks.detection import IBUG_FLIP, Detection, bounding_box, by_size
+from garfast.landmarks.boxes import bounding_box, intersection_over_union, shared_parts
+from garfast.landmarks.detection import IBUG_FLIP, Detection, by_size
 from garfast.networks.face_finder import STRIDE, FaceFinder, FaceFinderConfig
 from garfast.networks.landmark_net import CROP, LandmarkNet, LandmarkNetConfig
 from garfast.networks.weights import fill_network, load_weights
@@ -260,7 +261,7 @@ def propose(finder: FaceFinder, photo: Tensor, threshold: float = _PROPOSE) -> t
     boxes = every.cpu().numpy()
     corners = np.concatenate([boxes[:, :2] - boxes[:, 2:3] / 2, boxes[:, :2] + boxes[:, 2:3] / 2], 1)
     for k in order.tolist():
-        if len(kept) < _MOST and not any(_overlap(corners[k], corners[j])[0] > 0.35 for j in kept):
+        if len(kept) < _MOST and not any(intersection_over_union(corners[k], corners[j]) > 0.35 for j in kept):
             kept.append(k)
     return every[kept], certainty[kept]
 
@@ -345,16 +346,9 @@ def _cut(photo: Tensor, place: list[float], size: int) -> Tensor:
     return cut[0] / 127.5 - 1
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """What two boxes (x0, y0, x1, y1) share: of the area that they cover together, and of the smaller one's."""
-    shared = float(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod())
-    areas = float((a[2:] - a[:2]).prod()), float((b[2:] - b[:2]).prod())
-    return shared / max(sum(areas) - shared, 1e-6), shared / max(min(areas), 1e-6)
-
-
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two boxes are of one face: they overlap well, or one lies inside the other."""
-    union, smaller = _overlap(a, b)
+    union, smaller = shared_parts(a, b)
     return union > 0.35 or smaller > 0.7
 
 

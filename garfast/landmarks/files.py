@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from garfast.errors import GarfastWarning, LandmarkError
-from garfast.landmarks.detection import NUM_LANDMARKS, Detection, bounding_box, by_size
+from garfast.landmarks.boxes import bounding_box
+from garfast.landmarks.detection import NUM_LANDMARKS, Detection, by_size
 
 SUFFIXES = (".pts", ".txt", ".npy", ".json")
 

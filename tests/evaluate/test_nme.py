@@ -16,7 +16,6 @@ from garfast.evaluate.nme import (
     FitPredictor,
     LandmarkResult,
     evaluate_landmarks,
-    intersection_over_union,
     landmark_error,
     summarise_landmarks,
     write_landmark_report,
@@ -159,13 +158,6 @@ def test_of_several_faces_the_one_in_question_counts(monkeypatch):
     monkeypatch.setattr(predictor, "_all", lambda image: [])
     with pytest.raises(NoFaceError):
         predictor(image, truth)
-
-
-def test_boxes():
-    a, b = np.array([0, 0, 2, 2.0]), np.array([1, 1, 3, 3.0])
-    assert intersection_over_union(a, b) == pytest.approx(1 / 7)
-    assert intersection_over_union(a, a) == 1
-    assert intersection_over_union(a, b + 5) == 0
 
 
 def test_the_fitted_mesh_has_its_own_landmarks(tiny_model, monkeypatch):

@@ -21,7 +21,7 @@ from garfast.io.digest import file_digest
 from garfast.io.images import read_image, write_image
 from garfast.io.video import open_video, write_animation
 from garfast.landmarks import Detection
-from garfast.landmarks.detection import bounding_box
+from garfast.landmarks.boxes import bounding_box
 from garfast.morphable import MorphableModel, Pose, load_model
 from tests.fit.landmark_faces import random_faces
 from tests.tiny_face import make_scene, write_pts

@@ -25,7 +25,7 @@ from garfast.fit.sequence_refine import carried, refine_sequence
 from garfast.io.images import read_image, write_image
 from garfast.io.parameters import load_parameters
 from garfast.landmarks import Detection
-from garfast.landmarks.detection import bounding_box
+from garfast.landmarks.boxes import bounding_box
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, PinholeCamera, Pose
 from garfast.networks.normal_estimator import NormalEstimate
 from garfast.networks.renderer import Renderer, save_renderer

@@ -5,7 +5,7 @@ import pytest
 
 from garfast.errors import ArgumentError, LandmarkError, NoFaceError
 from garfast.landmarks import IBUG_FLIP, Detection, example_landmarks, read_landmarks, select_faces
-from garfast.landmarks.detection import bounding_box, by_size
+from garfast.landmarks.detection import by_size
 from garfast.morphable import load_model
 
 
@@ -47,8 +47,3 @@ def test_selection() -> None:
             select_faces(faces, wrong)
     with pytest.raises(NoFaceError, match="no face"):
         select_faces([])
-
-
-def test_bounding_box_passes_over_missing_points() -> None:
-    points = np.array([[1, 5], [np.nan, np.nan], [3, 2]], np.float32)
-    np.testing.assert_array_equal(bounding_box(points), [1, 2, 3, 5])
