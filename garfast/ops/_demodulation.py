@@ -18,12 +18,12 @@ EPS = 1e-8
 def demodulation(weight: Tensor, style: Tensor, impl: str) -> Tensor:
     """d [B, O] of ``weight`` [O, I, k, k] and ``style`` [B, I], in the dtype of ``style``; differentiable to any order.
 
-    One launch on a GPU with the CUDA kernels; with other backends the norms and a matrix product.
+    One launch on a GPU; on the CPU the norms and a matrix product.
     """
-    if impl == "cuda" and _dispatch.accumulator(weight.dtype) == style.dtype:
+    if impl in ("cuda", "triton") and _dispatch.accumulator(weight.dtype) == style.dtype:
         ops = torch.ops.garfast
         op = ops.demodulation if _dispatch.differentiated(weight, style) else ops.demodulation_no_grad
-        d: Tensor = op(weight, style)[0]
+        d: Tensor = op(weight, style, impl)[0]
         return d
     return torch.rsqrt(style.square() @ squared_norms(weight, style.dtype, impl).T + EPS)
 
@@ -65,12 +65,19 @@ def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
     return weight.to(exact).square().sum((2, 3))
 
 
-def _demodulation(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+def _demodulation(weight: Tensor, style: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     outputs, inputs, height, width = weight.shape
     taps, layout = height * width, _dispatch.memory_format(weight)
     weight, style = weight.contiguous(memory_format=layout), style.contiguous()
     strides = (1, inputs) if layout == torch.channels_last else (taps, 1)
-    d, norms = _fake_demodulation(weight, style)
+    d, norms = _fake_demodulation(weight, style, impl)
+    if norms.numel() == 0:
+        return d, norms
+    if impl == "triton":
+        from garfast.ops.triton import demodulation as kernel
+
+        kernel.demodulation(weight, style, EPS, d, norms)
+        return d, norms
     _dispatch.call_native(
         "cuda",
         f"demodulation_{_dispatch.dtype_suffix(weight.dtype)}",
@@ -82,25 +89,28 @@ def _demodulation(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
     return d, norms
 
 
-def _fake_demodulation(weight: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
+def _fake_demodulation(weight: Tensor, style: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     return style.new_empty(style.shape[0], weight.shape[0]), style.new_empty(weight.shape[:2])
 
 
 _dispatch.register(
-    "demodulation", "(Tensor weight, Tensor style) -> (Tensor d, Tensor norms)", _demodulation, _fake_demodulation
+    "demodulation",
+    "(Tensor weight, Tensor style, str impl) -> (Tensor d, Tensor norms)",
+    _demodulation,
+    _fake_demodulation,
 )
 
 
 def _demodulation_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
+    ctx.save_for_backward(*inputs[:2], *output)
     ctx.set_materialize_grads(False)
 
 
 def _demodulation_backward(
     ctx: Any, grad_d: Tensor | None, grad_norms: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Tensor | None, Tensor | None, None]:
     weight, style, d, norms = ctx.saved_tensors
-    needs_weight, needs_style = ctx.needs_input_grad
+    needs_weight, needs_style, _ = ctx.needs_input_grad
     grad_weight = grad_style = None
     # d = q^(-1/2) with q = sum style^2 norms + eps: the derivative by q is -d^3 / 2.
     slope = None if grad_d is None else -0.5 * grad_d * d.pow(3)
@@ -111,7 +121,7 @@ def _demodulation_backward(
         parts += [] if grad_norms is None else [grad_norms]
         if parts:
             grad_weight = (weight * (2 * sum(parts))[:, :, None, None]).to(weight.dtype)
-    return grad_weight, grad_style
+    return grad_weight, grad_style, None
 
 
 torch.library.register_autograd("garfast::demodulation", _demodulation_backward, setup_context=_demodulation_context)

@@ -85,4 +85,4 @@ def test_squared_norms(dtype, taps):
 def test_operator_contract():
     weight, style = (a.requires_grad_() for a in arguments())
     torch.library.opcheck(torch.ops.garfast.squared_norms.default, (weight,))
-    torch.library.opcheck(torch.ops.garfast.demodulation.default, (weight, style))
+    torch.library.opcheck(torch.ops.garfast.demodulation.default, (weight, style, "cuda"))

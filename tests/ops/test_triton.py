@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 @pytest.mark.skipif(bool(_native.TRITON_INTERPRETED), reason="already in the interpreter")
 @pytest.mark.skipif(bool(_native._TRITON_MISSING), reason=_native._TRITON_MISSING)
-@pytest.mark.parametrize("operator", ["modulated_conv2d", "noise_bias_act", "convolution"])
+@pytest.mark.parametrize("operator", ["modulated_conv2d", "noise_bias_act", "convolution", "demodulation"])
 def test_in_the_interpreter(operator, tmp_path):
     # The same garfast as here, installed or not: run elsewhere, so that the source tree does not come first.
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(garfast.__file__).parent.parent)}
