@@ -47,7 +47,8 @@ def start_from(task: GarTask, origin: str | os.PathLike[str]) -> int:
             f"not {task.settings.generator.size}"
         )
     taken = _take(task.generator, generator)
-    if state.get("discriminator") is not None:
+    # A projected adversary's networks belong to feature maps of certain sizes.
+    if state.get("discriminator") is not None and not (extra and task.settings.projected):
         taken += _take(task.discriminator, _shift(state["discriminator"], r"blocks\.(\d+)", extra, extra > 0))
     if task.inverter is not None and state.get("inverter") is not None:
         names = r"(?:layers|noise_heads)\.(\d+)"

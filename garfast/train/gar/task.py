@@ -79,10 +79,11 @@ class Scene(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """What D is asked about: views of G's pictures, without their graphs, and of photographs."""
+    """What D is asked about: views of G's pictures, without their graphs, and of photographs, and these themselves."""
 
     fake: list[Tensor]
     real: list[Tensor]
+    photos: Tensor
 
 
 class GarTask:
@@ -182,7 +183,7 @@ class GarTask:
         settings = self.settings
         regularise = settings.weights.r1 > 0 and step % settings.r1_every == 0
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        for part, pairs in zip(self._parts_of(step, 0), judged, strict=True):
+        for _, pairs in zip(self._parts_of(step, 0), judged, strict=True):
             with self._autocast():
                 logits_fake = self._judge(_joined([pair.fake for pair in pairs]))
                 logits_real = self._judge(_joined([pair.real for pair in pairs]))
@@ -193,10 +194,10 @@ class GarTask:
             _note(scalars, "d_real", logits_real.mean(), settings.accumulate)
             _note(scalars, "d_fake", logits_fake.mean(), settings.accumulate)
             if regularise:
-                real = self._real(step, part).requires_grad_()
+                photos = pairs[0].photos.requires_grad_()
                 with self._autocast():
-                    logits = self._judge(self._look(real))
-                penalty = r1_penalty(logits.mean(1), real)
+                    logits = self._judge(self._look(photos))
+                penalty = r1_penalty(logits.mean(1), photos)
                 _note(scalars, "d_r1", penalty, settings.accumulate)
                 loss = loss + 0.5 * settings.weights.r1 * settings.r1_every * penalty
             (loss / settings.accumulate).backward()
@@ -252,8 +253,9 @@ class GarTask:
             image = self._render(scene, w).image
             seen = self._look(image)
             losses["adversarial"] = (weights.adversarial, generator_adversarial(self._judge(seen)))
+            photos = self._real(step, part)
             with torch.no_grad():
-                judged.append(Judged(_detached(seen), self._look(self._real(step, part))))
+                judged.append(Judged(_detached(seen), self._look(photos), photos))
             if weights.normal > 0 and teachers.normals is not None:
                 small = resize(image, scene.normals.shape[-1])
                 losses["normal"] = (
@@ -303,7 +305,7 @@ class GarTask:
                 with torch.no_grad():
                     true = self._look(photo)
                 losses["redrawn"] = (weights.redrawn, generator_adversarial(self._judge(seen)))
-                judged.append(Judged(_detached(seen), true))
+                judged.append(Judged(_detached(seen), true, photo))
                 # A projected adversary without augmentation has seen what the perceptual network sees.
                 known = settings.projected and self.ada is None
             else:
