@@ -156,7 +156,7 @@ def _benchmarks(out: Path, seconds: float) -> dict[str, Any]:
 
     from garfast.bench import report, suite
     from garfast.bench.cases import modulated_conv2d_cases
-    from garfast.bench.timing import graphed, measure
+    from garfast.bench.timing import as_in_networks, graphed, measure
     from garfast.cli.bench import OPERATORS
     from garfast.ops import convolution_times, tune_convolutions
 
@@ -184,6 +184,8 @@ def _benchmarks(out: Path, seconds: float) -> dict[str, Any]:
         for impl in ("auto", "reference"):
             cases = modulated_conv2d_cases("cuda", torch.bfloat16, [batch])
             layers = [case.make(impl) for case in cases if case.direction == "forward"]
+            if impl == "reference":
+                layers = [as_in_networks(layer) for layer in layers]
             replay = graphed(lambda layers=layers: [layer() for layer in layers])  # type: ignore[misc]
             totals[f"all layers, batch {batch}, bfloat16, CUDA graph, {impl}"] = measure(
                 {"graph": replay}, "cuda", seconds=each

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from garfast.bench.layers import GENERATOR_256, Layer
-from garfast.bench.timing import compiled
+from garfast.bench.timing import as_in_networks, compiled
 
 DEVICE = os.environ.get("GARFAST_BENCH_DEVICE", "cuda" if torch.cuda.is_available() else "cpu")
 DTYPE = getattr(torch, os.environ.get("GARFAST_BENCH_DTYPE", "float32"))
@@ -75,6 +75,7 @@ def side_by_side(benchmark: Any, mine: Callable[[], Any], other: Callable[[], An
 
     A shared machine drifts: taken in turn both meet the same drift, and the ratio of their medians stands.
     """
+    other = as_in_networks(other)
     mine()
     other()
     others: list[float] = []

@@ -79,11 +79,14 @@ def run(
         if time.monotonic() - started > limit:
             break
         torch.manual_seed(0)
-        candidates: dict[str, Function] = {"reference": case.make("reference"), "kernel": case.make("auto")}
+        candidates: dict[str, Function] = {
+            "reference": timing.as_in_networks(case.make("reference")),
+            "kernel": case.make("auto"),
+        }
         if case.make_clone:
             candidates["clone"] = case.make_clone()
         if compiled:
-            candidates["compiled"] = timing.compiled(case.make("reference"))
+            candidates["compiled"] = timing.as_in_networks(timing.compiled(case.make("reference")))
         rows.append(report.row(case, measure(candidates, device, seconds=seconds)))
         after(rows, ceiling)
     return Result(rows, ceiling)

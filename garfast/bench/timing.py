@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from garfast.ops._dispatch import references_in_own_dtype
+
 Function = Callable[[], object]
 T = TypeVar("T")
 
@@ -34,6 +36,16 @@ def compiled(function: Callable[..., T], *, fullgraph: bool = False) -> Callable
     torch.compiler.reset()
     result: Callable[..., T] = torch.compile(function, fullgraph=fullgraph)
     return result
+
+
+def as_in_networks(reference: Callable[[], T]) -> Callable[[], T]:
+    """A call of reference operators that computes 16-bit formats in these, see `references_in_own_dtype`."""
+
+    def run() -> T:
+        with references_in_own_dtype():
+            return reference()
+
+    return run
 
 
 def settle_allocator() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -239,9 +239,27 @@ def register(
         torch.library.register_fake(qualified, fake)
 
 
+_in_own_dtype = False
+
+
+@contextmanager
+def references_in_own_dtype() -> Iterator[None]:
+    """Inside the block impl='reference' computes 16-bit formats in these, as PyTorch's operators in a network do.
+
+    That is what the kernels' speed is to be compared with; float32, which tests want, takes the reference longer. The
+    kernels must not be called in the block. It holds for all threads.
+    """
+    global _in_own_dtype
+    before, _in_own_dtype = _in_own_dtype, True
+    try:
+        yield
+    finally:
+        _in_own_dtype = before
+
+
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which the operators compute on ``dtype``: float64 for itself, float32 for the rest."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+    return dtype if dtype == torch.float64 or _in_own_dtype else torch.float32
 
 
 def memory_format(x: Tensor) -> torch.memory_format:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from garfast import ops
 from garfast.bench import report, timing
 from garfast.bench.cases import mesh_cases, modulated_conv2d_cases, noise_bias_act_cases, sphere, upfirdn2d_cases
 from garfast.bench.layers import GENERATOR_256, Layer
 from garfast.cli import main
 from garfast.errors import GarfastError
+from garfast.ops import _dispatch
 
 
 def test_layers_are_those_of_a_256_generator():
@@ -122,3 +124,21 @@ def test_every_compilation_counts(monkeypatch):
     for size in range(2, 14):
         timing.compiled(adder(torch.ones(size)), fullgraph=True)()
     assert len(compilations) == 12
+
+
+def test_the_reference_computes_in_its_own_dtype_only_where_speeds_are_compared():
+    dtypes = []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        y = ops.noise_bias_act(x, noise=x[:, :1], noise_strength=0.1, bias=torch.ones(3), impl="reference")
+        dtypes.append(_dispatch.accumulator(x.dtype))
+        return y
+
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    exact, own = run(x), timing.as_in_networks(lambda: run(x))()
+    assert dtypes == [torch.float32, torch.bfloat16]
+    assert exact.dtype == own.dtype == torch.bfloat16
+    assert 0 < (exact.float() - own.float()).abs().max() < 0.1
+    assert torch.equal(run(x), exact)
+    single = x.float()
+    assert torch.equal(timing.as_in_networks(lambda: run(single))(), run(single))
