@@ -1,6 +1,7 @@
-// Forward: a thread per 16 bytes. Backward: a thread owns a few lanes and walks down a block's rows; the sums along
-// lanes stay in its registers, the sums along rows go through warp shuffles, and both leave as partial sums that a
-// second kernel adds in a fixed order. One pass over the data, no atomics.
+// Forward: a thread per 16 bytes. Backward: a thread owns a few lanes and walks down a block's rows, which several
+// groups of threads share where one row has few lanes; the sums along lanes stay in its registers, the sums along rows
+// go through warp shuffles, and both leave as partial sums that a second kernel adds in a fixed order. One pass over
+// the data, no atomics.
 #include "garfast/cuda_epilogue.h"
 #include "garfast/cuda_index.h"
 #include "garfast/cuda_kernels.h"
@@ -43,16 +44,19 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
   const EpilogueShape& s = p.shape;
   const EpilogueTerms<S>& t = p.terms;
   __shared__ A warp_sums[2][kMaxRowBlock][kWarps];
+  __shared__ A group_sums[2][kThreads * V];
+  const int across = int(s.lane_block) / V, group = int(threadIdx.x) / across, groups = kThreads / across;
+  const int place = int(threadIdx.x) % across;
   const int64_t lane_block = blockIdx.x % s.lane_blocks, row_block = blockIdx.x / s.lane_blocks % s.row_blocks,
                 sample = blockIdx.x / (s.lane_blocks * s.row_blocks);
-  const int64_t lane = lane_block * s.lane_block + int64_t(threadIdx.x) * V, first = row_block * s.row_block;
+  const int64_t lane = lane_block * s.lane_block + int64_t(place) * V, first = row_block * s.row_block;
   const int64_t count = min(s.row_block, s.rows - first);
   const bool active = lane < s.lanes;
   A lane_scale[V], unused[V], lane_g[V], lane_gx[V];
 #pragma unroll
   for (int k = 0; k < V; ++k) lane_scale[k] = lane_g[k] = lane_gx[k] = A(0);
   if (active) lane_terms<V, kPacked>(s, t, sample, lane, lane_scale, unused);
-  for (int64_t r = 0; r < count; ++r) {
+  for (int64_t r = group; r < count; r += groups) {
     A sum_g = 0, sum_gx = 0;
     if (active) {
       const int64_t within = (first + r) * s.lanes + lane, offset = sample * s.rows * s.lanes + within;
@@ -88,27 +92,37 @@ __global__ void __launch_bounds__(kThreads) backward_kernel(NoiseBiasActBackward
     if (p.row_partials) {
       sum_g = warp_sum(sum_g);
       sum_gx = warp_sum(sum_gx);
-      if (threadIdx.x % 32 == 0) {
-        warp_sums[0][r][threadIdx.x / 32] = sum_g;
-        warp_sums[1][r][threadIdx.x / 32] = sum_gx;
+      if (place % 32 == 0) {
+        warp_sums[0][r][place / 32] = sum_g;
+        warp_sums[1][r][place / 32] = sum_gx;
       }
     }
   }
   if (!p.row_partials) return;
   const int64_t lane_stride = s.batch * s.row_blocks * s.lanes, row_stride = s.batch * s.lane_blocks * s.rows;
-  if (active) {
+#pragma unroll
+  for (int k = 0; k < V; ++k) {
+    group_sums[0][threadIdx.x * V + k] = lane_g[k];
+    group_sums[1][threadIdx.x * V + k] = lane_gx[k];
+  }
+  __syncthreads();
+  if (active && group == 0) {
     A* sums = p.lane_partials + (sample * s.row_blocks + row_block) * s.lanes + lane;
 #pragma unroll
     for (int k = 0; k < V; ++k) {
-      sums[k] = lane_g[k];
-      sums[lane_stride + k] = lane_gx[k];
+      A g = 0, gx = 0;
+      for (int other = 0; other < groups; ++other) {
+        g += group_sums[0][(other * across + place) * V + k];
+        gx += group_sums[1][(other * across + place) * V + k];
+      }
+      sums[k] = g;
+      sums[lane_stride + k] = gx;
     }
   }
-  __syncthreads();
   for (int64_t i = threadIdx.x; i < 2 * count; i += kThreads) {
     const int64_t which = i / count, r = i % count;
     A total = 0;
-    for (int w = 0; w < kWarps; ++w) total += warp_sums[which][r][w];
+    for (int w = 0; w < across / 32; ++w) total += warp_sums[which][r][w];
     p.row_partials[which * row_stride + (sample * s.lane_blocks + lane_block) * s.rows + first + r] = total;
   }
 }
@@ -155,13 +169,16 @@ void backward(const NoiseBiasActBackwardParams<S>& p, cudaStream_t stream) {
   const char* what = "noise_bias_act backward";
   EpilogueShape s = p.shape;
   if (s.batch * s.rows * s.lanes == 0) return;
-  if (s.row_block > kMaxRowBlock || (s.lane_block != kThreads && (s.lane_block != V * kThreads || s.lanes % V != 0)))
+  // Whole warps share a row, and whole groups of threads a block.
+  const bool single = s.lanes % V != 0;
+  const int64_t across = s.lane_block / (single ? 1 : V);
+  if (s.row_block > kMaxRowBlock || across < 32 || kThreads % across != 0 || across * (single ? 1 : V) != s.lane_block)
     throw std::runtime_error("noise_bias_act backward: bad block sizes");
   const unsigned blocks = unsigned(s.batch * s.row_blocks * s.lane_blocks);
   const bool packs = is_aligned(p.grad_y, kBytes) && is_aligned(p.y, kBytes) && is_aligned(p.x, kBytes) &&
                      is_aligned(p.grad_x, kBytes) && is_aligned(p.grad_scale_map, kBytes) &&
                      is_aligned(p.grad_shift_map, kBytes) && terms_aligned(p.terms, kBytes);
-  if (s.lane_block == kThreads)
+  if (single)
     launch(what, backward_kernel<S, 1, true>, blocks, kThreads, 0, stream, p);
   else if (packs)
     launch(what, backward_kernel<S, V, true>, blocks, kThreads, 0, stream, p);

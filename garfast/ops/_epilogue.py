@@ -157,9 +157,9 @@ def native_shape(x: Tensor, impl: str) -> tuple[int, int, int, bool, int, int]:
         lane_block = max(1, min(lanes, 1024))
         row_block = max(1, min(rows, 32768 // lane_block))
     else:
-        # 128 threads own 4 lanes each, or 1, and walk down the rows: far enough to make few partial sums, not so far
-        # that there are fewer than about 500 blocks.
-        lane_block = 512 if lanes % 4 == 0 and lanes >= 512 else 128
+        # 128 threads own 4 lanes each, or 1, side by side and below one another, and walk down the rows: far enough to
+        # make few partial sums, not so far that there are fewer than about 500 blocks.
+        lane_block = 128 if lanes % 4 or lanes <= 128 else 256 if lanes <= 256 else 512
         row_block = max(1, min(64, rows, batch * rows * -(-lanes // lane_block) // 512))
     return batch, channels, height * width, last, row_block, lane_block
 
