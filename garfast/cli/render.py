@@ -32,7 +32,13 @@ MODES = ("shaded", "textured", "normals", "renderer")
 @change_options
 @click.option("--model", metavar="NAME|PATH", help="Face model. Default: that of RESULT, else the default model.")
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
-@click.option("--seed", default=0, show_default=True, help="Of style and noise, for the renderer without RESULT.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of style and noise, for the renderer without RESULT.",
+)
 def command(
     result: str | None,
     output: str,

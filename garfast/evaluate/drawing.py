@@ -9,6 +9,7 @@ from torch import Tensor
 
 from garfast.morphable import MorphableModel
 from garfast.networks.generator import Generator
+from garfast.seeds import seeded
 from garfast.train.condition import Condition, condition_of
 from garfast.train.portraits import Geometry
 
@@ -51,7 +52,7 @@ def drawn_pictures(
     device = generator.constant.device
     for start in range(0, count, batch):
         number = min(batch, count - start)
-        random = torch.Generator().manual_seed(1_000_003 * seed + start)
+        random = seeded(seed, start)
         groups = prior_geometry(model, generator.config.size, [seed, start], number, 1)
         z = torch.randn(number, generator.config.z_dim, generator=random).to(device)
         noise = [torch.randn(shape, generator=random).to(device) for shape in generator.noise_shapes(number)]

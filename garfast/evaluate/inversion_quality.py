@@ -13,6 +13,7 @@ from garfast.evaluate.drawing import condition_for, draw
 from garfast.evaluate.renderer_quality import HeldOut, random_noise
 from garfast.networks.generator import on_sphere
 from garfast.networks.renderer import Renderer
+from garfast.seeds import seeded
 from garfast.train.condition import Condition
 
 RATES = (0.01, 0.03, 0.1)
@@ -72,7 +73,7 @@ def inversion_curves(
     device = renderer.generator.constant.device
     rows = list(range(0, held_out.count, max(1, held_out.count // faces)))[:faces]
     condition = condition_for(renderer.generator, held_out.portraits.geometry(rows), len(rows))
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
     z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
     with torch.no_grad():
         drawn = draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random))

@@ -18,6 +18,7 @@ from garfast.evaluate.fid import BlockedStatistics, SetDistance, gather, set_dis
 from garfast.networks.landmark_net import LandmarkNet, find_landmarks
 from garfast.networks.normal_estimator import FACE, angles_between, estimate_both_sides
 from garfast.networks.renderer import Renderer
+from garfast.seeds import seeded
 from garfast.train.portraits import HELD_OUT, Geometry, Portraits, landmark_places, normal_maps, taken_pictures
 
 _CHANGED = 5e-4  # of the picture's side; rounding is below 1e-5
@@ -98,7 +99,7 @@ def normal_errors(renderer: Renderer, held_out: HeldOut, *, batch: int = 16, see
     device = renderer.generator.constant.device
     full = held_out.portraits.size
     found: dict[str, list[Tensor]] = {"photos": [], "photos_small": [], "pictures": []}
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
     for rows in held_out.rows(batch):
         groups = held_out.portraits.geometry(rows)
         true = normal_maps(groups, len(rows), full)
@@ -152,7 +153,7 @@ def landmark_control(
         (0..255) over the looks, on the face, which tells control from a collapse to one look.
     """
     device = renderer.generator.constant.device
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
     spreads, truths, photo_errors, contrasts = [], [], [], []
     for row in range(min(faces, held_out.count)):
         groups = held_out.portraits.geometry([row])
@@ -212,7 +213,7 @@ def identity_control(
             "the portraits show fewer than two persons twice: draw them with several photographs each"
         )
     device = renderer.generator.constant.device
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
     first: list[Tensor] = []
     second: list[Tensor] = []
     other: list[Tensor] = []
@@ -257,7 +258,7 @@ def picture_distance(
     """
     extractor = extractor or own_features(renderer)
     device = renderer.generator.constant.device
-    random = torch.Generator().manual_seed(seed)
+    random = seeded(seed)
 
     def pictures() -> Iterator[Tensor]:
         for rows in held_out.rows(batch):

@@ -16,6 +16,7 @@ from garfast.fit.saved_face import Face
 from garfast.fit.texture import unwrap
 from garfast.landmarks.alignment import Alignment, align_landmarks
 from garfast.morphable import MorphableModel, OrthographicCamera, Pose
+from garfast.seeds import seeded
 
 if TYPE_CHECKING:
     from garfast.networks.renderer import Renderer
@@ -118,6 +119,6 @@ def random_look(renderer: Renderer, seed: int) -> Look:
     """
     check_conditions(renderer)
     generator = renderer.generator
-    seeded = torch.Generator().manual_seed(seed)
-    z = torch.randn(1, generator.config.z_dim, generator=seeded)
-    return Look(generator.styles(z), [torch.randn(shape, generator=seeded) for shape in generator.noise_shapes()])
+    random = seeded(seed)
+    z = torch.randn(1, generator.config.z_dim, generator=random)
+    return Look(generator.styles(z), [torch.randn(shape, generator=random) for shape in generator.noise_shapes()])

@@ -49,6 +49,11 @@ def _squared_norms_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) ->
 
 def _squared_norms_backward(ctx: Any, grad: Tensor) -> Tensor:
     (weight,) = ctx.saved_tensors
+    return _norms_gradient(weight, grad)
+
+
+def _norms_gradient(weight: Tensor, grad: Tensor) -> Tensor:
+    """Gradient of the weight from that of its squared norms [O, I]."""
     return (weight * (2 * grad)[:, :, None, None]).to(weight.dtype)
 
 
@@ -67,9 +72,7 @@ def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
 
 def _demodulation(weight: Tensor, style: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     outputs, inputs, height, width = weight.shape
-    taps, layout = height * width, _dispatch.memory_format(weight)
-    weight, style = weight.contiguous(memory_format=layout), style.contiguous()
-    strides = (1, inputs) if layout == torch.channels_last else (taps, 1)
+    weight, style = weight.contiguous(memory_format=_dispatch.memory_format(weight)), style.contiguous()
     d, norms = _fake_demodulation(weight, style, impl)
     if norms.numel() == 0:
         return d, norms
@@ -82,7 +85,7 @@ def _demodulation(weight: Tensor, style: Tensor, impl: str) -> tuple[Tensor, Ten
         "cuda",
         f"demodulation_{_dispatch.dtype_suffix(weight.dtype)}",
         weight,
-        (style.shape[0], outputs, inputs, taps, *strides),
+        (style.shape[0], outputs, inputs, height * width, weight.stride(1), weight.stride(3)),
         EPS,
         *(weight, style, d, norms),
     )
@@ -120,7 +123,7 @@ def _demodulation_backward(
         parts = [] if slope is None else [slope.T @ style.square()]
         parts += [] if grad_norms is None else [grad_norms]
         if parts:
-            grad_weight = (weight * (2 * sum(parts))[:, :, None, None]).to(weight.dtype)
+            grad_weight = _norms_gradient(weight, sum(parts[1:], parts[0]))
     return grad_weight, grad_style, None
 
 

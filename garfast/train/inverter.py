@@ -36,6 +36,7 @@ from garfast.networks.normal_estimator import FACE
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer
 from garfast.networks.weights import save_weights
+from garfast.seeds import seeded
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.condition import Condition, condition_of
 from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
@@ -230,7 +231,7 @@ class InverterTask(AveragedTask):
         """Random geometries, codes and noise maps, decided by the seed alone."""
         groups = self.sampler.sample([*seed, 7], count, 1)
         scene = condition_of(self.generator.config, groups, count)
-        rng = torch.Generator().manual_seed(int(np.random.default_rng(list(seed)).integers(2**62)))
+        rng = seeded(*seed)
         z = torch.randn(count, self.generator.config.z_dim, generator=rng).to(self.device)
         shapes = self.generator.noise_shapes(count)
         return scene, z, [torch.randn(shape, generator=rng).to(self.device) for shape in shapes]

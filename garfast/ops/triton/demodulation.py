@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -50,14 +49,12 @@ def demodulation(weight: Tensor, style: Tensor, eps: float, d: Tensor, norms: Te
     """
     batch, inputs = style.shape
     outputs, _, height, width = weight.shape
-    taps = height * width
-    strides = (1, inputs) if _dispatch.memory_format(weight) == torch.channels_last else (taps, 1)
     samples = min(8, triton.next_power_of_2(max(batch, 1)))
     grid = (triton.cdiv(outputs, _OUTPUTS) * max(triton.cdiv(batch, samples), 1),)
     with _dispatch.device_of(weight):
         _demodulation_kernel[grid](
-            *(weight, style, d, norms, batch, outputs, inputs, *strides, eps),
-            TAPS=taps,
+            *(weight, style, d, norms, batch, outputs, inputs, weight.stride(1), weight.stride(3), eps),
+            TAPS=height * width,
             OUTPUTS=_OUTPUTS,
             INPUTS=_INPUTS,
             SAMPLES=samples,
