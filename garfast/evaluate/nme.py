@@ -57,6 +57,8 @@ class DetectorPredictor:
             raise ArgumentError(f"the detector must be 'embedded' or 'face-alignment', not {method!r}")
         if box not in ("found", "truth") or jaw not in ("3d", "contour"):
             raise ArgumentError("the box must be 'found' or 'truth', and the jaw '3d' or 'contour'")
+        if method == "face-alignment" and jaw == "3d":
+            raise ArgumentError("face-alignment marks the visible outline: its jaw must be 'contour'")
         if box == "truth" and method != "embedded":
             raise ArgumentError("only the embedded detector can be given the true box")
         self.method, self.box, self.jaw = method, box, jaw

@@ -92,10 +92,10 @@ class LandmarkNet(nn.Module):
         eighth = self.up_eighth(eighth + _double(self.to_eighth(deepest)))
         quarter = self.up_quarter(quarter + _double(self.to_quarter(eighth)))
         heatmaps = self.heatmaps(quarter).float()
-        points, width = soft_argmax(heatmaps)
         deepest = deepest.float()
         pooled = deepest.mean((2, 3))
         with torch.autocast(crops.device.type, enabled=False):
+            points, width = soft_argmax(heatmaps)
             # The spread describes the points and must not bend them.
             seen = torch.cat([pooled, (width + 1e-3).log()], 1).detach()
             spread = functional.softplus(self.spread(seen)) + 1e-4

@@ -181,6 +181,9 @@ class InverterTask(AveragedTask):
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate(step, settings.steps, warmup=50, decay=settings.decay)
         scene, z, noise = self._draw([settings.seed, step], settings.batch)
+        photos = None
+        if settings.paired and self.portraits is not None:  # their geometry is made in full precision
+            photos = self._photos(np.random.default_rng([settings.seed, step]), settings.paired)
         with self._autocast():
             with torch.no_grad():
                 out = self.generator(scene.maps, z, params=scene.params, noise=noise)
@@ -199,8 +202,8 @@ class InverterTask(AveragedTask):
                 strengths = noise_strengths(self.generator)
                 losses["noise"] = (weights.noise, noise_loss(found.noise, noise, strengths))
             losses |= self._picture_losses("", scene, found, image, None)
-            if settings.paired and self.portraits is not None:
-                photo, scene = self._photos(np.random.default_rng([settings.seed, step]), settings.paired)
+            if photos is not None:
+                photo, scene = photos
                 found = self.network(photo)
                 face = (scene.normals.square().sum(1, keepdim=True) > FACE).float()
                 # The face counts three times: a small code cannot hold every background.

@@ -143,7 +143,8 @@ def train(
             if crew.any(bool(stop) or late):
                 break
             scalars = task.step(step)
-            _check(scalars, crew, step, saved, out)
+            bad = next((f"{name} is {value}" for name, value in scalars.items() if not math.isfinite(value)), None)
+            _check(bad, crew, step, saved, out)
             step += 1
             bar.update()
             for name, value in scalars.items():
@@ -161,30 +162,40 @@ def train(
                     if not quiet:
                         bar.write(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
             if step % config.checkpoint_every == 0:
-                _save(task, out, step, crew)
+                _save(task, out, step, crew, saved)
                 saved = step
     if step != saved:
-        _save(task, out, step, crew)
+        _save(task, out, step, crew, saved)
     if crew.first:
         draw_curves(out)
     return step
 
 
-def _check(scalars: dict[str, float], crew: Crew, step: int, saved: int, out: Path) -> None:
-    bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-    if crew.any(bool(bad)):
-        what = f"{bad[0]} is {scalars[bad[0]]}" if bad else "a loss is not finite in another process"
+def _check(bad: str | None, crew: Crew, step: int, saved: int, out: Path) -> None:
+    """Stop all processes if one has seen something bad."""
+    if crew.any(bad is not None):
+        what = bad or "a number is not finite in another process"
         kept = f"the checkpoint of step {saved} in {out} is intact, so " if (out / CHECKPOINT).is_file() else ""
         raise TrainingError(f"training stopped at step {step}: {what}; {kept}lower the learning rate and start again")
 
 
-def _save(task: Task, out: Path, step: int, crew: Crew) -> None:
+def _save(task: Task, out: Path, step: int, crew: Crew, saved: int) -> None:
     state = {"step": step, "task": task.state_dict()}
+    # Losses come before the update, which may have spoiled the weights: they must not replace good ones.
+    _check(None if _finite(state) else "a weight is not finite", crew, step, saved, out)
     if crew.first:
         # Through a file object: torch would hide the reason of a failed write.
         with atomic_path(out / CHECKPOINT) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     crew.wait()
+
+
+def _finite(state: Any) -> bool:
+    """Whether all tensors in nested dictionaries and lists are finite."""
+    if isinstance(state, torch.Tensor):
+        return not state.is_floating_point() or bool(state.isfinite().all())
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, (list, tuple)) else ()
+    return all(_finite(part) for part in parts)
 
 
 def _resume(task: Task, out: Path, crew: Crew) -> int:
@@ -296,16 +307,22 @@ def _stop_signals() -> Iterator[list[int]]:
 
 
 class Averaged:
-    """Exponential moving average of a module's parameters and floating buffers, for evaluation and export."""
+    """Exponential moving average of a module's parameters and floating buffers, for evaluation and export.
+
+    Attributes:
+        state: the averages.
+        age: how many steps they had been averaged over before the first.
+    """
 
     def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self.decay = decay
+        self.decay, self.age = decay, 0
         self.state = {name: value.detach().clone() for name, value in module.state_dict().items()}
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module, step: int) -> None:
         """Take in the module after ``step``; early steps average over fewer."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        age = self.age + step
+        decay = min(self.decay, (1 + age) / (10 + age))
         for name, value in module.state_dict().items():
             if value.is_floating_point():
                 self.state[name].lerp_(value, 1 - decay)

@@ -193,4 +193,6 @@ def test_predictors_that_make_no_sense():
     with pytest.raises(ArgumentError, match="box"):
         DetectorPredictor(box="mine")
     with pytest.raises(ArgumentError, match="only the embedded"):
-        DetectorPredictor("face-alignment", box="truth")
+        DetectorPredictor("face-alignment", box="truth", jaw="contour")
+    with pytest.raises(ArgumentError, match="visible outline"):
+        DetectorPredictor("face-alignment")

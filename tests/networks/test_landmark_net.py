@@ -40,6 +40,15 @@ def test_gradients_of_the_points_reach_the_image_and_those_of_the_spread_do_not(
     assert own is None
 
 
+def test_points_are_made_in_full_precision_under_autocast():
+    network = LandmarkNet(LandmarkNetConfig(size=32, widths=(4, 8, 8, 8))).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = network(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    points, _ = soft_argmax(found.heatmaps)
+    assert found.points.dtype == torch.float32
+    torch.testing.assert_close(found.points, points, rtol=0, atol=0)
+
+
 def test_configurations_survive_a_dictionary():
     config = LandmarkNetConfig(size=80, widths=(8, 8, 16, 16))
     assert LandmarkNetConfig.from_dict(config.to_dict()) == config

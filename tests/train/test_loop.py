@@ -31,6 +31,9 @@ class _Line:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.at.get(step) == "spoil":  # after a healthy loss
+            with torch.no_grad():
+                self.weight.fill_(float("nan"))
         return {"loss": float(loss.detach())}
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -76,6 +79,14 @@ def test_the_signal_handler_is_put_back(tmp_path):
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_checkpoint(tmp_path):
     with pytest.raises(TrainingError, match="at step 7: loss is nan; the checkpoint of step 5"):
         train(_Line(at={7: "nan"}), _config(tmp_path, 20), progress=False)
+    healthy = _Line()
+    assert train(healthy, _config(tmp_path, 20), progress=False) == 20
+    assert healthy.weight.isfinite().all()
+
+
+def test_weights_that_an_update_spoiled_do_not_replace_good_ones(tmp_path):
+    with pytest.raises(TrainingError, match="at step 10: a weight is not finite; the checkpoint of step 5"):
+        train(_Line(at={9: "spoil"}), _config(tmp_path, 20), progress=False)
     healthy = _Line()
     assert train(healthy, _config(tmp_path, 20), progress=False) == 20
     assert healthy.weight.isfinite().all()

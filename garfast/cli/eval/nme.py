@@ -25,7 +25,13 @@ from garfast.cli.options import device_option, model_option, out_folder_option
     show_default=True,
     help="Whether the detector finds the face, or is given the box of the true landmarks.",
 )
-@click.option("--jaw", type=click.Choice(["3d", "contour"]), default="3d", show_default=True, help="Jaw of the truth.")
+@click.option(
+    "--jaw",
+    type=click.Choice(["3d", "contour"]),
+    default="3d",
+    show_default=True,
+    help="Jaw of the truth; 'contour' with --predict detector only.",
+)
 @click.option(
     "--origin",
     type=float,
@@ -71,6 +77,10 @@ def command(
     from garfast.morphable import load_model
 
     predict = predict or (furthest_kind() if weights is None else "full")
+    if jaw == "contour" and predict != "detector":
+        raise click.UsageError(
+            "a fitted mesh has its jaw where it is, not on the outline: --jaw contour needs --predict detector"
+        )
     truths = find_truth(folder, origin)[:limit]
     found = DetectorPredictor(detector, box=box, jaw=jaw)
     predictor: Predictor = found

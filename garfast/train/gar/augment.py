@@ -223,10 +223,11 @@ class AdaController:
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Take in D's answers [B] to this process's real pictures; no wait for the device."""
-        signs = real_logits.detach().float().sign().sum()
+        """Take in D's answers [B, ...], one or several a picture, to this process's real pictures; no wait for the
+        device."""
+        signs = real_logits.detach().float().sign().reshape(len(real_logits), -1).mean(1).sum()
         self._signs = signs if self._signs is None else self._signs + signs
-        self._seen += real_logits.numel()
+        self._seen += len(real_logits)
 
     def update(self) -> float:
         """Call once a step, in all processes; every ``interval`` calls p is changed. Returns p."""

@@ -18,6 +18,8 @@ from garfast.networks.renderer import load_renderer
 if TYPE_CHECKING:
     from garfast.train.gar.task import GarTask
 
+_OLD = 1_000_000  # steps; averages that are taken over whole count as old ones, which a first step hardly moves
+
 
 def start_from(task: GarTask, origin: str | os.PathLike[str]) -> int:
     """Put the networks of another run, or finished ones, into a fresh task.
@@ -60,6 +62,10 @@ def start_from(task: GarTask, origin: str | os.PathLike[str]) -> int:
         own = task.average.state.get(name)
         if own is not None and own.shape == value.shape:
             own.copy_(value)
+    if not extra:
+        task.average.age = _OLD
+        if state.get("path_length") is not None:
+            task.path_length.load_state_dict(state["path_length"])
     if taken == 0:
         raise TrainingError(f"nothing in {path} fits the networks of this training: use a preset with the same widths")
     return taken

@@ -11,6 +11,7 @@ from garfast.networks.frechet import FeatureStatistics
 from garfast.networks.generator import Generator, on_sphere
 from garfast.networks.normal_estimator import angles_between
 from garfast.networks.renderer import Renderer
+from garfast.seeds import mixed_seed, seeded
 from garfast.train.gar.losses import multiscale_l1
 from garfast.train.gar.report import gallery, tile, to_bytes
 from garfast.train.gar.task import GarTask, Scene, per_picture
@@ -40,9 +41,8 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
     renderer = task.renderer()
     generator = renderer.generator
     scene = task.scene(task.sampler.sample([_SEED], PERSONS), 2 * PERSONS).repeat(2)
-    rng = torch.Generator().manual_seed(_SEED)
+    rng = _random()
     z = torch.randn(2 * PERSONS, generator.config.z_dim, generator=rng).to(task.device)
-    torch.manual_seed(_SEED)
     image = _render(generator, scene, per_picture(z, PERSONS))
     figures = {"contrast": float(image.reshape(2 * PERSONS, 2, -1).std(1).mean())}
     teachers = task.teachers
@@ -72,16 +72,16 @@ def measure_renderer(task: GarTask) -> dict[str, float]:
 
 @torch.no_grad()
 def picture_distance(task: GarTask, renderer: Renderer, batch: int = 16) -> float:
-    """Frechet distance of G's pictures, of random codes and of the held-out portraits' geometry where it is known,
-    from held-out photographs (or the first ones, where there are too few to hold any out)."""
-    source = task.photos if task.portraits is None else task.portraits
-    count = min(COMPARED, source.count, *([task.first] if task.first else []))
-    rng = torch.Generator().manual_seed(_SEED)
-    torch.manual_seed(_SEED)
+    """Frechet distance of G's pictures, of random codes and of held-out portraits' geometry where there are such, from
+    held-out photographs of the kind that D sees (or the first ones, where there are too few to hold any out)."""
+    count = min(COMPARED, task.photos.count, *([task.first] if task.first else []))
+    if task.portraits is not None:
+        count = min(count, HELD_OUT, task.portraits.count)
+    rng = _random()
     photos, drawn = FeatureStatistics(), FeatureStatistics()
     for start in range(0, count, batch):
         rows = range(start, min(start + batch, count))
-        photos.update(renderer.picture_features(task.pictures(source, rows)))
+        photos.update(renderer.picture_features(task.pictures(task.photos, rows)))
         if task.portraits is None:
             scene = task.scene(task.sampler.sample([_SEED, 2, start], len(rows), 1), len(rows))
         else:
@@ -103,9 +103,8 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
     groups = task.sampler.sample([_SEED, 1], 4, 1)
     scene = task.scene(groups, 4)
     maps = normal_maps(groups, 4, [size])[0]
-    rng = torch.Generator().manual_seed(_SEED)
+    rng = _random()
     z = torch.randn(codes, generator.config.z_dim, generator=rng).to(task.device)
-    torch.manual_seed(_SEED)
     noise = generator.sample_noise(1)
     sheet = gallery(generator, scene.given.maps, z, params=scene.given.params, noise=noise, shown=maps, gap=0)
     if renderer.inverter is not None and task.portraits is not None:
@@ -119,6 +118,12 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
         grid = np.stack([to_bytes(torch.cat([row, gap])) for row in rows])
         sheet = np.concatenate([sheet, tile(grid, 0)])
     return sheet
+
+
+def _random() -> torch.Generator:
+    """Random numbers for codes; those of noise, which must not repeat them, start anew too."""
+    torch.manual_seed(mixed_seed(_SEED, 1))
+    return seeded(_SEED)
 
 
 def _render(generator: Generator, scene: Scene, z: Tensor) -> Tensor:

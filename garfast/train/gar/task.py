@@ -23,6 +23,7 @@ from garfast.networks.normal_estimator import NormalEstimator
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.projected import ProjectedDiscriminator
 from garfast.networks.renderer import Renderer, save_renderer
+from garfast.seeds import seeded
 from garfast.train.condition import Condition, condition_of
 from garfast.train.gar import distributed
 from garfast.train.gar.augment import AdaController, augment
@@ -121,10 +122,10 @@ class GarTask:
         self.reporter: Reporter | None = None
         """Takes a picture of samples at each evaluation; none where None."""
         self.meter = Meter(device)
-        self.first = _first_row(photos.count)
+        self.first = _first_row(photos)
         if photos.count <= self.first:
             raise TrainingError("there are no photographs to train on")
-        self.device = torch.device(device)
+        self.device, self.impl = torch.device(device), impl
         teachers.freeze(self.device)
         self.sampler = GeometrySampler(
             [(model.to(self.device), share) for model, share in models], settings.generator.size, settings.prior
@@ -153,9 +154,10 @@ class GarTask:
     def step(self, step: int) -> dict[str, float]:
         settings = self.settings
         factor = learning_rate(step, settings.steps, warmup=100, decay=settings.decay)
+        adversary_rate = settings.rate if settings.adversary_rate is None else settings.adversary_rate
         for optimizer, rate, every in (
             (self.generator_optimizer, settings.rate, settings.path_length_every),
-            (self.discriminator_optimizer, settings.adversary_rate or settings.rate, settings.r1_every),
+            (self.discriminator_optimizer, adversary_rate, settings.r1_every),
         ):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor * every / (every + 1)
@@ -286,7 +288,7 @@ class GarTask:
         assert self.inverter is not None
         count = settings.paired // settings.accumulate
         rng = np.random.default_rng([settings.seed, step, part, 2])
-        rows = rng.integers(_first_row(self.portraits.count), self.portraits.count, count)
+        rows = rng.integers(_first_row(self.portraits), self.portraits.count, count)
         photo = self.pictures(self.portraits, rows)
         scene = self.scene(self.portraits.geometry(rows), count)
         losses: dict[str, tuple[float, Tensor]] = {}
@@ -408,12 +410,12 @@ class GarTask:
 
     def renderer(self) -> Renderer:
         """The averaged generator and inverter with the teachers, for evaluation and export."""
-        generator = Generator(self.settings.generator)
+        generator = Generator(self.settings.generator, impl=self.impl)
         generator.load_state_dict(self.average.state)
         _centre(generator)
         inverter = None
         if self.inverter_average is not None:
-            inverter = Inverter(self.settings.generator)
+            inverter = Inverter(self.settings.generator, impl=self.impl)
             inverter.load_state_dict(self.inverter_average.state)
             inverter.eval().requires_grad_(False)
         return Renderer(
@@ -453,6 +455,7 @@ class GarTask:
             "batch": self.settings.batch,
             **{name: part.state_dict() for name, part in self._parts().items()},
             "average": self.average.state,
+            "average_age": self.average.age,
             "inverter_average": None if self.inverter_average is None else self.inverter_average.state,
         }
 
@@ -462,6 +465,7 @@ class GarTask:
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}
+        self.average.age = int(state.get("average_age", 0))
         if self.inverter_average is not None:
             self.inverter_average.state = {k: v.to(self.device) for k, v in state["inverter_average"].items()}
 
@@ -479,7 +483,10 @@ class GarTask:
 
 def _adversary(settings: GarTraining, teachers: Teachers, impl: str) -> Discriminator | ProjectedDiscriminator:
     if not settings.projected:
-        return Discriminator(settings.discriminator, impl=impl)
+        # Pictures of one person must not share a deviation: they are more alike than photographs drawn by lot.
+        persons = max(1, settings.batch // settings.accumulate // 4)
+        group = min(settings.discriminator.group_size, persons)
+        return Discriminator(replace(settings.discriminator, group_size=group), impl=impl)
     if teachers.perceptual is None:
         raise TrainingError("a projected adversary looks at the perceptual network's features: give that network")
     return ProjectedDiscriminator(teachers.perceptual, settings.generator.size, impl=impl)
@@ -499,7 +506,7 @@ def _centre(generator: Generator) -> None:
     """Put the mean style where it is. The running mean starts at 0, and a short training does not move it all the way;
     where parameters enter beside z, it is the best there is."""
     if generator.config.condition != "params":
-        z = torch.randn(8192, generator.config.z_dim, generator=torch.Generator().manual_seed(0))
+        z = torch.randn(8192, generator.config.z_dim, generator=seeded(0))
         generator.mapping.mean_w.copy_(generator.mapping(z).mean(0))
 
 
@@ -517,9 +524,11 @@ def _told_of(config: GeneratorConfig, models: Sequence[MorphableModel]) -> Gener
     return replace(config, params_shape=num_shape)
 
 
-def _first_row(count: int) -> int:
-    """The first of so many pictures that is trained on."""
-    return HELD_OUT if count > 2 * HELD_OUT else 0
+def _first_row(photos: Photos) -> int:
+    """The first picture that is trained on. Every training leaves out the same portraits, so that they stay unseen; of
+    other photographs some are left out where there are many."""
+    few = HELD_OUT if isinstance(photos, PortraitSource) else 2 * HELD_OUT
+    return HELD_OUT if photos.count > few else 0
 
 
 def _adam(parameters: Any, rate: float, every: int) -> torch.optim.Adam:

@@ -146,6 +146,13 @@ def test_the_controller_follows_the_sign_of_the_answers():
     assert controller.p == 0.85
 
 
+def test_the_controller_counts_pictures_however_many_answers_each_gets():
+    one, many = AdaController(interval=1, kimg=0.1), AdaController(interval=1, kimg=0.1)
+    one.observe(torch.ones(10))
+    many.observe(torch.ones(10, 464))
+    assert one.update() == many.update() == pytest.approx(0.1)
+
+
 def test_the_controllers_state_goes_on_within_an_interval():
     whole, part = AdaController(interval=3, kimg=0.1), AdaController(interval=3, kimg=0.1)
     answers = torch.randn(9, 4, generator=_rng()) + 1.5

@@ -16,7 +16,11 @@ from garfast.train.gar.grow import start_from
 from garfast.train.gar.measure import picture_distance
 from garfast.train.gar.presets import PRESETS, override, preset_settings
 from garfast.train.gar.report import Reporter
+from garfast.train.gar.task import GarTask
 from garfast.train.loop import CHECKPOINT, LoopConfig, train
+from garfast.train.portraits import HELD_OUT
+from tests.tiny_face import make_tiny_model
+from tests.train.fake_portraits import FakePortraits as Portraits
 from tests.train.gar.conftest import make_task, tiny_settings
 
 NAMES = {"g_adversarial", "g_normal", "g_landmark", "g_reconstruction", "g_spread", "d_adversarial", "loss"}
@@ -46,6 +50,26 @@ def test_a_step_moves_every_network_and_reports_every_loss(task):
 
 def networks(task):
     return {"generator": task.generator, "discriminator": task.discriminator, "inverter": task.inverter}
+
+
+def test_the_adversarys_rate_may_be_0():
+    task = make_task(tiny_settings(adversary_rate=0.0))
+    before = {k: v.clone() for k, v in task.discriminator.state_dict().items()}
+    task.step(0)
+    assert same(dict(task.discriminator.state_dict()), before)
+
+
+@pytest.mark.parametrize(("changes", "group"), [({}, 2), ({"batch": 16}, 4), ({"accumulate": 2}, 1)])
+def test_pictures_of_one_person_share_no_minibatch_deviation(changes, group):
+    # A part has four pictures of each person, one after the other; a group's members are a part over the group apart.
+    assert make_task(tiny_settings(**changes)).discriminator.config.group_size == group
+
+
+def test_the_first_portraits_are_left_out_as_in_other_trainings():
+    task = make_task()
+    for portraits, first in ((Portraits(HELD_OUT + 1, 16), HELD_OUT), (Portraits(HELD_OUT, 16), 0)):
+        args = task.settings, portraits, [(make_tiny_model(), 1.0)], task.teachers
+        assert GarTask(*args, portraits=portraits).first == first
 
 
 def test_warmup_leaves_the_discriminator_alone():
@@ -177,6 +201,14 @@ def test_grows_to_twice_the_size(task, tmp_path):
     assert "g_adversarial" in large.step(0)
 
 
+def test_going_on_keeps_the_mean_path_lengths(task, tmp_path):
+    train(task, LoopConfig(tmp_path, 1), progress=False)
+    other = make_task(tiny_settings(seed=1))
+    start_from(other, tmp_path / CHECKPOINT)
+    assert float(task.path_length.mean_w) > 0
+    assert torch.equal(other.path_length.mean_w, task.path_length.mean_w)
+
+
 def test_going_on_from_finished_weights(task, tmp_path):
     task.step(0)
     task.export(tmp_path, {})
@@ -187,6 +219,12 @@ def test_going_on_from_finished_weights(task, tmp_path):
     assert same(dict(other.average.state), dict(finished.generator.state_dict()))
     assert same(dict(other.inverter.state_dict()), dict(finished.inverter.state_dict()))
     assert "g_adversarial" in other.step(0)
+    # The averages are old ones: one step hardly moves them.
+    moved = {name: (value - finished.generator.state_dict()[name]) for name, value in other.average.state.items()}
+    raw = other.generator.state_dict()
+    for name, value in finished.generator.state_dict().items():
+        most = (1 - other.average.decay) * (raw[name] - value).abs().max()
+        assert moved[name].abs().max() <= 1.01 * most + 1e-6, name
 
 
 def test_growing_from_something_else(task, tmp_path):
