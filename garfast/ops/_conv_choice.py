@@ -215,7 +215,10 @@ def _gpu(device: torch.device) -> str:
 
 
 def _capturing(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):  # which need not be the current one
+        return torch.cuda.is_current_stream_capturing()
 
 
 def _measure(run: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
@@ -234,12 +237,13 @@ def _time(call: Callable[[], object], device: torch.device) -> float:
         start = time.perf_counter()
         call()
         return 1e3 * (time.perf_counter() - start)
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    # The GPU is kept busy while the host launches: what counts is its own time.
-    torch.cuda._sleep(_HEAD_START)
-    begin.record()
-    call()
-    end.record()
-    end.synchronize()
+    with torch.cuda.device(device):  # events and the pause go to the current one's stream
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        # The GPU is kept busy while the host launches: what counts is its own time.
+        torch.cuda._sleep(_HEAD_START)
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
     return float(begin.elapsed_time(end))

@@ -20,7 +20,8 @@ def demodulation(weight: Tensor, style: Tensor, impl: str) -> Tensor:
 
     One launch on a GPU; on the CPU the norms and a matrix product.
     """
-    if impl in ("cuda", "triton") and _dispatch.accumulator(weight.dtype) == style.dtype:
+    fused = impl == "cuda" or (impl == "triton" and style.dtype == torch.float32)  # Triton's sums are float32
+    if fused and _dispatch.accumulator(weight.dtype) == style.dtype:
         ops = torch.ops.garfast
         op = ops.demodulation if _dispatch.differentiated(weight, style) else ops.demodulation_no_grad
         d: Tensor = op(weight, style, impl)[0]

@@ -308,7 +308,8 @@ def _second_derivative(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     gx, gd, gm, gt, gn, gs, gb = (
         grad.to(exact) if grad is not None and need else None for grad, need in zip(grads, ctx.needs, strict=True)
     )
-    slope = torch.where(y > 0, gain, gain * alpha).to(exact)
+    # Not `where` of two numbers, which makes them numbers of the default dtype first.
+    slope = torch.full_like(y, gain * alpha, dtype=exact).masked_fill(y > 0, gain)
     bound = _epilogue.native_clamp(clamp, y.dtype)
     slope = torch.where(y.abs() >= bound, 0.0, slope)
     g = grad_y.to(exact) * slope
