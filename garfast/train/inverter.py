@@ -32,7 +32,6 @@ from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
 from garfast.networks.generator import Generator, on_sphere
 from garfast.networks.inverter import Inversion, Inverter
-from garfast.networks.normal_estimator import FACE
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer
 from garfast.networks.weights import save_weights
@@ -40,7 +39,7 @@ from garfast.seeds import seeded
 from garfast.train.averaged_task import AveragedTask
 from garfast.train.condition import Condition, condition_of
 from garfast.train.gar.geometry import GeometryPrior, GeometrySampler
-from garfast.train.gar.losses import multiscale_l1
+from garfast.train.gar.losses import face_weight, multiscale_l1
 from garfast.train.loop import Averaged, learning_rate
 from garfast.train.muon import muon_for
 from garfast.train.portraits import HELD_OUT, PortraitSource, taken_pictures
@@ -205,9 +204,8 @@ class InverterTask(AveragedTask):
             if photos is not None:
                 photo, scene = photos
                 found = self.network(photo)
-                face = (scene.normals.square().sum(1, keepdim=True) > FACE).float()
-                # The face counts three times: a small code cannot hold every background.
-                losses |= self._picture_losses("photo_", scene, found, photo, 0.5 + face)
+                weight = face_weight(scene.normals, settings.size)
+                losses |= self._picture_losses("photo_", scene, found, photo, weight)
         total = torch.stack([weight * value for weight, value in losses.values()]).sum()
         return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, math.inf)
 

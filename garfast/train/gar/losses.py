@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from garfast.networks.normal_estimator import FACE
 from garfast.train.gar import distributed
+from garfast.train.portraits import resize
 
 
 def normal_consistency(estimate: Tensor, normals: Tensor) -> Tensor:
@@ -91,6 +92,12 @@ def multiscale_l1(first: Tensor, second: Tensor, weight: Tensor | None = None, l
             difference, weight = functional.avg_pool2d(difference, 2), functional.avg_pool2d(weight, 2)
         total = total + (difference.abs() * weight).mean(1).sum() / weight.sum().clamp_min(1e-6)
     return total / levels
+
+
+def face_weight(normals: Tensor, size: int) -> Tensor:
+    """[B, 1, size, size] 1.5 on the face of normal maps [B, 3, r, r], 0.5 beside it: a small code cannot hold every
+    background."""
+    return 0.5 + (resize(normals, size).square().sum(1, keepdim=True) > FACE).float()
 
 
 class PathLength(nn.Module):

@@ -31,6 +31,7 @@ from garfast.train.gar.geometry import GeometrySampler
 from garfast.train.gar.losses import (
     PathLength,
     discriminator_adversarial,
+    face_weight,
     generator_adversarial,
     identity_consistency,
     landmark_consistency,
@@ -297,9 +298,8 @@ class GarTask:
             z = on_sphere(code)
             w = self.generator.styles(z, params=scene.given.params)
             image = self._render(scene, w).image.float()
-        face = (resize(scene.normals, image.shape[-1]).square().sum(1, keepdim=True) > 0.1).float()
-        # The face counts twice: a small code cannot hold every background.
-        losses["reconstruction"] = (weights.reconstruction, multiscale_l1(image, photo, 0.5 + face))
+        weight = face_weight(scene.normals, image.shape[-1])
+        losses["reconstruction"] = (weights.reconstruction, multiscale_l1(image, photo, weight))
         perceptual = self.teachers.perceptual if weights.perceptual > 0 else None
         with self._autocast():
             if weights.redrawn > 0 and step >= settings.warmup:

@@ -11,6 +11,7 @@ from torch import nn
 from garfast.train.gar.losses import (
     PathLength,
     discriminator_adversarial,
+    face_weight,
     generator_adversarial,
     identity_consistency,
     landmark_consistency,
@@ -99,6 +100,13 @@ def test_spread_prefers_codes_far_apart():
     assert float(spread_on_sphere(together)) == pytest.approx(0.0, abs=1e-5)
     opposite = torch.tensor([[1.0, 0.0], [-3.0, 0.0]])
     assert float(spread_on_sphere(opposite)) == pytest.approx(-8.0, abs=1e-3)
+
+
+def test_the_face_weighs_three_times_what_is_beside_it():
+    normals = torch.zeros(1, 3, 4, 4)
+    normals[:, 2, :2] = 1
+    assert face_weight(normals, 4).tolist() == [[[[1.5] * 4] * 2 + [[0.5] * 4] * 2]]
+    assert face_weight(normals, 8).shape == (1, 1, 8, 8)
 
 
 def test_multiscale_l1():
