@@ -174,7 +174,7 @@ def train(
 def _check(bad: str | None, crew: Crew, step: int, saved: int, out: Path) -> None:
     """Stop all processes if one has seen something bad."""
     if crew.any(bad is not None):
-        what = bad or "a number is not finite in another process"
+        what = bad or "a loss is not finite in another process"
         kept = f"the checkpoint of step {saved} in {out} is intact, so " if (out / CHECKPOINT).is_file() else ""
         raise TrainingError(f"training stopped at step {step}: {what}; {kept}lower the learning rate and start again")
 
