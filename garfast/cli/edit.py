@@ -26,7 +26,7 @@ ANIMATION_SIDE = 640
 @click.option("--sweep", multiple=True, metavar="WHAT=A:B:N", help="N frames from A to B, such as exp.smile=0:2:12.")
 @click.option("--to", "target", metavar="RESULT", help="Go to the face of another fit, in --frames frames.")
 @click.option("--frames", default=25, show_default=True, help="Frames of --to.")
-@click.option("--fps", default=25.0, show_default=True, help="Frames a second of animations.")
+@click.option("--fps", type=click.FloatRange(0.01), default=25.0, show_default=True, help="Of animations, a second.")
 @click.option("--no-renderer", is_flag=True, help="Draw with photograph, texture and mesh only; needs no weights.")
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
 @click.option("--model", metavar="NAME|PATH", help="The model of the fit, where it is not an installed one.")

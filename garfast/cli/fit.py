@@ -69,7 +69,14 @@ class _FitCommand(click.Command):
 @click.option("--same-person", is_flag=True, help="All photographs show one person: fit one shape to them together.")
 @click.option("--sequence", is_flag=True, help="The images are the frames of a film, in the order of their names.")
 @click.option("--fps", type=click.FloatRange(0.01), help="Frames a second of a sequence. Default: the film's, else 25.")
-@click.option("--smooth", default=0.04, show_default=True, metavar="SECONDS", help="Films: shorter motions are noise.")
+@click.option(
+    "--smooth",
+    type=click.FloatRange(0, 10),
+    default=0.04,
+    show_default=True,
+    metavar="SECONDS",
+    help="Films: shorter motions are noise.",
+)
 @click.option("--overwrite", is_flag=True, help="Fit again what is done already.")
 @click.option("--example", is_flag=True, help="Fit a photograph of an astronaut that scikit-image ships.")
 def command(
@@ -227,7 +234,7 @@ def _finish(report: BatchReport, photographs: int) -> None:
     if report.failed:
         if photographs == 1:
             raise GarfastError(report.failed[0][1])
-        failed = len(report.failed)
+        failed = len({image for image, _ in report.failed})  # of one photograph several faces may fail
         click.echo(f"Error: {failed} of {photographs} photographs failed:", err=True)
         for image, sentence in report.failed:
             click.echo(f"  {image}: {sentence}", err=True)

@@ -242,7 +242,11 @@ def _earlier_fit(image: Path, folder: Path) -> FitParameters | None:
         parameters = load_parameters(folder)
     except ParametersFileError:
         return None
-    if image.is_file() and parameters.info.get("image", {}).get("sha256") != file_digest(image):
+    try:
+        same = not image.is_file() or parameters.info.get("image", {}).get("sha256") == file_digest(image)
+    except OSError as error:
+        raise ImageFileError(f"cannot read {image}: {error.strerror or error}") from error
+    if not same:
         raise OutputError(
             f"{folder} holds the fit of another photograph or of an earlier state of this one: choose another output "
             "folder, or --overwrite"

@@ -18,7 +18,7 @@ from garfast.fit.render import render_mesh
 from garfast.fit.rendering import Box
 from garfast.fit.saved_face import Face, SavedFace
 from garfast.fit.texture import unwrap
-from garfast.io.atomic import atomic_folder, check_free
+from garfast.io.atomic import atomic_folder, check_free, holds_only
 from garfast.io.images import IMAGE_SUFFIXES, write_image
 from garfast.io.meshes import MeshArrays, write_glb
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters, save_parameters
@@ -27,6 +27,7 @@ from garfast.ops import vertex_normals
 
 # Tiles of one row of a sheet.
 _TILES = 7
+_FILES = {"edited.png", "sheet.png", "mesh.glb", "mesh.png", FILE_NAME, "frames", "edited.gif"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,8 @@ def write_edit(
         ArgumentError: an animation without clips, or a picture of them.
         OutputError: it cannot be written.
     """
+    if saved.photo_file is not None and output.resolve() == saved.photo_file.resolve():
+        raise ArgumentError(f"{output} is the photograph that was fitted: choose another name")
     suffix = output.suffix.lower()
     if suffix in ANIMATION_SUFFIXES and not clips:
         raise ArgumentError(f"{output.name} is an animation: say what moves with --sweep or --to, or write a .png")
@@ -113,9 +116,9 @@ def write_edit(
 
 
 def _is_edit(folder: Path) -> bool:
-    """Whether an edit wrote a folder; one that a fit wrote is not replaced by an edit."""
+    """Whether an edit wrote a folder and all that is in it; one that a fit wrote is not replaced by an edit."""
     try:
-        return "edited" in load_parameters(folder).info
+        return "edited" in load_parameters(folder).info and holds_only(folder, _FILES)
     except GarfastError:
         return False
 

@@ -10,7 +10,7 @@ from garfast.fit.latent import FILE_NAME as LATENT_FILE
 from garfast.fit.latent import save_latent
 from garfast.fit.pictures import normals_picture, overlay_picture, sheet_picture
 from garfast.fit.result import FitResult
-from garfast.io.atomic import atomic_folder
+from garfast.io.atomic import atomic_folder, holds_only
 from garfast.io.images import write_image
 from garfast.io.meshes import glb_bytes, write_obj
 from garfast.io.parameters import FILE_NAME, save_parameters
@@ -48,7 +48,7 @@ def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite:
     """
     target = Path(folder)
     own = {*OUTPUT_FILES, LATENT_FILE}
-    replace = overwrite and (target / FILE_NAME).is_file() and all(path.name in own for path in target.iterdir())
+    replace = overwrite and (target / FILE_NAME).is_file() and holds_only(target, own)
     if (target / FILE_NAME).is_file() and not overwrite:
         raise OutputError(f"{target} holds a fit already: overwrite it (--overwrite) or choose another output folder")
     with atomic_folder(target, replace=replace) as staging:

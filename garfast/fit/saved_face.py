@@ -127,6 +127,12 @@ class SavedFace:
     photo_path: Path | None
     latent: Path
 
+    @property
+    def photo_file(self) -> Path | None:
+        """Where the photograph is or was, as far as that is known."""
+        recorded = self.parameters.info.get("image", {}).get("file")
+        return self.photo_path or (None if recorded is None else Path(recorded))
+
     @cached_property
     def photo(self) -> np.ndarray:
         """The photograph, uint8 [H,W,3].
@@ -134,9 +140,7 @@ class SavedFace:
         Raises:
             ImageFileError: it is not where it was, or is another one.
         """
-        image = self.parameters.info.get("image", {})
-        recorded, digest = image.get("file"), image.get("sha256")
-        path = self.photo_path or (None if recorded is None else Path(recorded))
+        path, digest = self.photo_file, self.parameters.info.get("image", {}).get("sha256")
         if path is None:
             raise ImageFileError(f"{self.folder} does not say which photograph was fitted: give it with --photo FILE")
         if not path.is_file():

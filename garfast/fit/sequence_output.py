@@ -16,7 +16,7 @@ from garfast.fit.latent import FRAMES, LATENTS, save_latent
 from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
 from garfast.fit.texture import sample_texture, unwrap
-from garfast.io.atomic import atomic_folder, atomic_path
+from garfast.io.atomic import atomic_folder, atomic_path, holds_only
 from garfast.io.digest import file_digest
 from garfast.io.images import write_image
 from garfast.io.meshes import MeshArrays, write_glb
@@ -26,6 +26,7 @@ from garfast.ops import vertex_normals
 
 SEQUENCE_FILE = "sequence.json"
 FORMAT, SCHEMA = "garfast-sequence", 1
+_FILES = {SEQUENCE_FILE, "sequence.npz", FRAMES, LATENTS, "mesh.glb", "mesh.png", "overlay.mp4", "overlay.gif"}
 
 # Longest side of the overlay, and of its texture.
 _SIDE, _TEXTURE = 640, 512
@@ -60,7 +61,8 @@ def save_sequence(
     Raises:
         OutputError: the folder exists already, or cannot be written.
     """
-    with atomic_folder(folder, replace=overwrite and (folder / SEQUENCE_FILE).is_file()) as staging:
+    replace = overwrite and (folder / SEQUENCE_FILE).is_file() and holds_only(folder, _FILES)
+    with atomic_folder(folder, replace=replace) as staging:
         best = best_frame(sequence)
         kept: list[np.ndarray] = []
 

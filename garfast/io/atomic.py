@@ -6,11 +6,13 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from garfast.errors import OutputError
+
+_ATTEMPTS = 20  # at making a folder that other processes may remove
 
 
 @contextmanager
@@ -72,16 +74,27 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         if target.exists() and not target.is_dir():
             raise OutputError(f"the output {target} is a file: choose a folder")
         missing = [path for path in (target, *target.parents) if not path.exists()]
-        target.mkdir(parents=True, exist_ok=True)
-        probe = target / f".{secrets.token_hex(4)}"
-        probe.touch()
-        probe.unlink()
+        for attempt in range(_ATTEMPTS):
+            try:
+                target.mkdir(parents=True, exist_ok=True)
+                probe = target / f".{secrets.token_hex(4)}"
+                probe.touch()
+                probe.unlink()
+                break
+            except FileNotFoundError:  # another process tried the same folder and has removed it
+                if attempt == _ATTEMPTS - 1:
+                    raise
     except OSError as error:
         raise OutputError(_sentence(target, error)) from error
     finally:
         for path in missing:
             with suppress(OSError):  # another process may have begun to write
                 path.rmdir()
+
+
+def holds_only(folder: Path, names: Collection[str]) -> bool:
+    """Whether nothing but entries of these names is in a folder, so that replacing it costs nobody anything."""
+    return all(path.name in names for path in folder.iterdir())
 
 
 def check_free(folder: Path, *, replace: bool = False) -> None:
@@ -112,7 +125,7 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
         OutputError: ``path`` is a file, or a folder with files in it that is not to be replaced; or a folder cannot be
             made, the disk is full, or permission is missing.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))  # what a link stands for; '.' has a name, too
     token = secrets.token_hex(4)
     staging, old = target.with_name(f".{target.name}-{token}"), target.with_name(f".{target.name}-{token}.old")
     try:
