@@ -82,6 +82,25 @@ def test_a_folder_is_replaced_only_when_told(fits: Path, tmp_path: Path) -> None
     assert (tmp_path / "mine.v1" / "edited.png").is_file()
 
 
+def test_files_of_others_in_an_edits_folder_are_spared(fits: Path, tmp_path: Path) -> None:
+    arguments = ["edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", "mine"]
+    assert run(*arguments).exit_code == 0
+    (tmp_path / "mine" / "notes.txt").write_text("dear diary")
+    refused = run(*arguments, "--overwrite")
+    assert refused.exit_code == 1
+    assert "exists already" in refused.output
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "dear diary"
+
+
+def test_an_edit_does_not_overwrite_its_photograph(fits: Path) -> None:
+    photo = Path(json.loads((fits / "anna" / "params.json").read_text())["image"]["file"])
+    before = photo.read_bytes()
+    refused = run("edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "-o", photo)
+    assert refused.exit_code == 1
+    assert "is the photograph that was fitted" in refused.output
+    assert photo.read_bytes() == before
+
+
 def test_an_edit_does_not_replace_a_fit(fits: Path, tmp_path: Path) -> None:
     shutil.copytree(fits / "anna", tmp_path / "mine")
     before = sorted(path.name for path in (tmp_path / "mine").iterdir())

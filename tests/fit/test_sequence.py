@@ -205,7 +205,7 @@ def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
         (["frames", "--sequence", "--same-person"], "exclude each other"),
         (["film.gif", "--face", "2"], "leave out --face 2"),
         (["frames/f9.png", "--same-person"], "at least two photographs"),
-        (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "seconds"),
+        (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "0<=x<=10"),
     ],
 )
 def test_says_what_is_wrong(home: Path, arguments: list[str], words: str) -> None:

@@ -94,3 +94,27 @@ def test_a_folder_is_tried_before_work_and_nothing_is_left(tmp_path):
     with pytest.raises(OutputError, match=r"file is not a folder"):
         check_writable(tmp_path / "file" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_another_process_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch, removed = Path.touch, []
+
+    def late(path: Path, *args, **options) -> None:
+        if not removed:
+            removed.append(path.parent)
+            path.parent.rmdir()
+        touch(path, *args, **options)
+
+    monkeypatch.setattr(Path, "touch", late)
+    check_writable(tmp_path / "new")
+    assert removed == [tmp_path / "new"]
+    assert names(tmp_path) == []
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    with atomic_folder(tmp_path / "link") as folder:
+        (folder / "a.txt").write_text("a")
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path) == ["link", "store", "store/a.txt"]
