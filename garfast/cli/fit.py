@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -164,19 +165,24 @@ def command(
         files = frame_files(images) if sequence else None
         if files is not None:
             films = [Path(images[0]).resolve() if Path(images[0]).is_dir() else files[0].resolve().parent]
+        failed: list[tuple[Path, str]] = []
         for film, name in zip(films, output_names(films), strict=True):
-            text = fit_film(
-                film,
-                files,
-                Path(output) / name,
-                partial(new_fitter, device=device),
-                projection=projection,
-                smoothing=smooth,
-                fps=fps,
-                batch=batch,
-                overwrite=overwrite,
-            )
-            click.echo(text)
+            try:
+                text = fit_film(
+                    film,
+                    files,
+                    Path(output) / name,
+                    partial(new_fitter, device=device),
+                    projection=projection,
+                    smoothing=smooth,
+                    fps=fps,
+                    batch=batch,
+                    overwrite=overwrite,
+                )
+                click.echo(text)
+            except GarfastError as error:
+                failed.append((film, str(error)))
+        _fail(failed, len(films), "films")
         return
 
     def tell(line: str) -> None:
@@ -231,14 +237,20 @@ def _finish(report: BatchReport, photographs: int) -> None:
     """Say how many were fitted, and fail if one was not."""
     if photographs > 1:
         click.echo(f"{len(report.written)} faces fitted, {len(report.skipped)} photographs skipped as done.")
-    if report.failed:
-        if photographs == 1:
-            raise GarfastError(report.failed[0][1])
-        failed = len({image for image, _ in report.failed})  # of one photograph several faces may fail
-        click.echo(f"Error: {failed} of {photographs} photographs failed:", err=True)
-        for image, sentence in report.failed:
-            click.echo(f"  {image}: {sentence}", err=True)
-        raise click.exceptions.Exit(1)
+    _fail(report.failed, photographs, "photographs")
+
+
+def _fail(failed: Sequence[tuple[Path, str]], count: int, what: str) -> None:
+    """Say what failed of so many photographs or films, and fail, unless nothing did."""
+    if not failed:
+        return
+    if count == 1:
+        raise GarfastError(failed[0][1])
+    number = len({path for path, _ in failed})  # of one photograph several faces may fail
+    click.echo(f"Error: {number} of {count} {what} failed:", err=True)
+    for path, sentence in failed:
+        click.echo(f"  {path}: {sentence}", err=True)
+    raise click.exceptions.Exit(1)
 
 
 def _settings(preset: str | None, config: str | None) -> RefineConfig:

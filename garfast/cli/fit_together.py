@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import click
 import numpy as np
 
 from garfast.errors import ArgumentError, OutputError
-from garfast.io.atomic import check_writable
+from garfast.io.atomic import check_free, check_writable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -44,14 +45,15 @@ def fit_film(
     from tqdm import tqdm
 
     from garfast.fit.sequence import described, fit_sequence, track
-    from garfast.fit.sequence_output import SEQUENCE_FILE, save_sequence
+    from garfast.fit.sequence_output import SEQUENCE_FILE, is_sequence, save_sequence
     from garfast.io.images import read_image
     from garfast.io.video import DEFAULT_FPS, open_video
 
     if (folder / SEQUENCE_FILE).is_file() and not overwrite:
-        _check_same_film(film, folder)
+        _check_same_film(film, frames, folder)
         return f"{film}: done already in {folder} (--overwrite to fit it again)"
     check_writable(folder.parent)
+    check_free(folder, replace=overwrite and is_sequence(folder))
     fitter = make_fitter()
     if fps is None:
         fps = DEFAULT_FPS if frames is not None else open_video(film).fps
@@ -88,15 +90,19 @@ def fit_film(
     return "\n".join([*fitter.notes, *lines, f"  written    {folder}", *([f"  lost       {lost}"] if lost else [])])
 
 
-def _check_same_film(film: Path, folder: Path) -> None:
+def _check_same_film(film: Path, frames: Sequence[Path] | None, folder: Path) -> None:
     from garfast.fit.sequence_output import SEQUENCE_FILE
     from garfast.io.digest import file_digest
 
     try:
-        recorded = json.loads((folder / SEQUENCE_FILE).read_text())["film"].get("sha256")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        recorded = None
-    if recorded is not None and film.is_file() and recorded != file_digest(film):
+        recorded = dict(json.loads((folder / SEQUENCE_FILE).read_text())["film"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if frames is None:
+        same = recorded.get("sha256") in (None, file_digest(film)) if film.is_file() else True
+    else:
+        same = (recorded.get("file"), recorded.get("frames")) == (os.path.abspath(film), len(frames))
+    if not same:
         raise OutputError(
             f"{folder} holds the fit of another film or of an earlier state of this one: choose another output folder, "
             "or --overwrite"

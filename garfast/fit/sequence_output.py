@@ -61,8 +61,7 @@ def save_sequence(
     Raises:
         OutputError: the folder exists already, or cannot be written.
     """
-    replace = overwrite and (folder / SEQUENCE_FILE).is_file() and holds_only(folder, _FILES)
-    with atomic_folder(folder, replace=replace) as staging:
+    with atomic_folder(folder, replace=overwrite and is_sequence(folder)) as staging:
         best = best_frame(sequence)
         kept: list[np.ndarray] = []
 
@@ -87,6 +86,11 @@ def save_sequence(
         with atomic_path(staging / "sequence.npz") as temporary:
             np.savez(temporary, **_arrays(sequence))
     return folder
+
+
+def is_sequence(folder: Path) -> bool:
+    """Whether `save_sequence` wrote a folder and all that is in it."""
+    return (folder / SEQUENCE_FILE).is_file() and holds_only(folder, _FILES)
 
 
 def best_frame(sequence: FittedSequence) -> int:

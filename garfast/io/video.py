@@ -172,9 +172,12 @@ def _open_gif(path: Path) -> Video:
     duration = float(image.info.get("duration") or 0)
 
     def frames() -> Iterator[np.ndarray]:
-        with image:
-            for frame in ImageSequence.Iterator(image):
-                yield np.array(frame.convert("RGB"))
+        try:
+            with image:
+                for frame in ImageSequence.Iterator(image):
+                    yield np.array(frame.convert("RGB"))
+        except (OSError, EOFError, ValueError) as error:
+            raise ImageFileError(f"{path} is damaged: {error}") from error
 
     return Video(1000 / duration if duration > 0 else DEFAULT_FPS, frames())
 

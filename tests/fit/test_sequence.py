@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -173,6 +174,15 @@ def test_frames_in_a_folder(home: Path) -> None:
         yaws.append(values["pose"]["yaw"])
     assert yaws[0] < yaws[1] < yaws[2]
     assert "done already" in run("frames", "--sequence")[1]
+    shutil.copytree(home / "frames", home / "other" / "frames")
+    code, output = run("other/frames", "--sequence")
+    assert code == 1
+    assert "the fit of another film" in output
+    (home / "out" / "frames" / "notes.txt").write_text("mine")
+    code, output = run("frames", "--sequence", "--overwrite")
+    assert code == 1
+    assert "is not empty" in output
+    assert (home / "out" / "frames" / "notes.txt").read_text() == "mine"
 
 
 def test_photographs_of_one_person(home: Path) -> None:
@@ -191,6 +201,12 @@ def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
         code, output = run(name)
         assert code == 0, output
         assert "done already" in output
+    whole = (home / "film.gif").read_bytes()
+    (home / "bad.gif").write_bytes(whole[: 2 * len(whole) // 3])
+    code, output = run("bad.gif", "film.gif")  # one that fails does not keep the others from their turn
+    assert code == 1
+    assert "done already" in output
+    assert "1 of 2 films failed" in output
     facts.write_text(json.dumps({"film": {"sha256": "0" * 64}}))
     code, output = run("film.gif")
     assert code == 1
