@@ -236,7 +236,7 @@ def fit_sequence(
     trust[series([fit.converged[0].float() for fit in fits]) == 0] *= 0.05
     motion = smoothed_motion(model, [(fit.exp, fit.pose, fit.camera) for fit in fits], seen, trust, strength)
     records: list[tuple[StageRecord, ...]] = [()] * total
-    contours = np.zeros((total, fits[0].contour_vertices.shape[1]), np.int64)
+    contours = np.full((total, fits[0].contour_vertices.shape[1]), -1, np.int64)
     for number, one in zip(seen, fits, strict=True):
         records[number] = (StageRecord("landmarks", seconds, landmark_losses(one)),)
         contours[number] = one.contour_vertices[0].cpu().numpy()

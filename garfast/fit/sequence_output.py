@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from garfast.fit.landmark_geometry import with_contour
 from garfast.fit.latent import FRAMES, LATENTS, save_latent
 from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
@@ -127,7 +128,10 @@ def frame_parameters(sequence: FittedSequence, number: int, source: Path) -> Fit
     """One frame as ``params.json`` has a face."""
     face, model = sequence.face(number), sequence.model
     yaw, pitch, roll = face.angles
-    fitted = face.landmarks[0].numpy()
+    # The jaw's landmarks lie on the outline, as in the fit of a photograph.
+    contour = torch.from_numpy(sequence.evidence.contour_vertices[number : number + 1])
+    points = with_contour(model.landmarks(face.vertices), face.vertices, contour)
+    fitted = face.camera.project(points)[0].numpy()
     found = sequence.landmarks[number]
     height, width = face.camera.image_size
     return FitParameters(

@@ -128,6 +128,11 @@ def test_writes_a_folder(
     with np.load(tmp_path / "clip" / "sequence.npz") as arrays:
         np.testing.assert_array_equal(arrays["exp"], fitted.exp)
         assert arrays["camera_scale"].shape == (6,)
+    # The film's own error is with the jaw on the outline: the residuals that are written are of the same points.
+    seen = json.loads((tmp_path / "clip" / "params" / "000001.json").read_text())
+    marks = np.array(seen["landmarks"])
+    size = float(np.sqrt(np.prod(marks.max(0) - marks.min(0))))
+    assert float(np.mean(seen["residuals"])) / size == pytest.approx(float(fitted.nme[0]), abs=2e-3)
     face = load_face(tmp_path / "clip" / "params" / "000003.json").face
     torch.testing.assert_close(face.vertices, fitted.face(2).vertices)
     films = [path for path in (tmp_path / "clip").iterdir() if path.stem == "overlay"]
