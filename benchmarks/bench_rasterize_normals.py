@@ -80,7 +80,7 @@ def scalar_loop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scene, in
 def test_scalar_loop(
     benchmark: Any, scene: Scene, scalar_loop: Callable[[Scene, int], list[np.ndarray]], threads: int
 ) -> None:
-    ids = benchmark.pedantic(scalar_loop, args=(scene, threads), rounds=50, warmup_rounds=5)
+    ids = benchmark.pedantic(scalar_loop, args=(scene, threads), rounds=50, iterations=5, warmup_rounds=5)
     ours = rasterize_normals(scene.vertices, scene.triangles, scene.camera, SIZES, impl="cpu")[-1].triangle_ids[0]
     assert (ours.numpy() == ids[-1]).mean() > 0.999
 
@@ -91,9 +91,8 @@ def test_scalar_loop(
 def test_forward(benchmark: Any, scene: Scene, impl: str, antialias: bool) -> None:
     options = {"adjacency": scene.adjacency, "antialias": antialias, "impl": impl}
     arguments = (scene.vertices, scene.triangles, scene.camera, SIZES)
-    benchmark.pedantic(
-        lambda: rasterize_normals(*arguments, **options), rounds=50 if impl == "cpu" else 3, warmup_rounds=1
-    )
+    rounds = {"rounds": 50, "iterations": 5} if impl == "cpu" else {"rounds": 3}
+    benchmark.pedantic(lambda: rasterize_normals(*arguments, **options), warmup_rounds=5, **rounds)
 
 
 @pytest.mark.benchmark(group="forward and backward, pyramid 4..256")

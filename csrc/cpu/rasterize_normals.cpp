@@ -364,7 +364,6 @@ struct Images {
 template <typename T>
 void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, const Canvas<T>& canvas, int64_t from,
                    const Images<T>& to, int64_t at) {
-  typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
   using S = Simd<T>;
   using V = typename S::V;
   static_assert(kBlock % S::kLanes == 0);
@@ -381,34 +380,27 @@ void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, c
     for (int c = 0; c < 3; ++c) clear(to.barycentrics[c]), clear(to.normals[c]);
     return;
   }
-  const T *depth = canvas.depth() + from, *b0 = canvas.barycentrics(0) + from, *b1 = canvas.barycentrics(1) + from,
-          *b2 = canvas.barycentrics(2) + from;
-  T sums[kBlock][4];
-  for (int l = 0; l < kBlock; ++l) {
-    Quad sum{};
-    if (ids[l] >= 0) {
-      const int32_t* t = p.triangles + 3 * int64_t(ids[l]);
-      Quad n[3];
-      for (int k = 0; k < 3; ++k) std::memcpy(&n[k], screen[t[k]].normal, sizeof(Quad));
-      sum = n[0] * b0[l] + n[1] * b1[l] + n[2] * b2[l];
-    }
-    std::memcpy(sums[l], &sum, sizeof(Quad));
-  }
+  const T* depth = canvas.depth() + from;
   for (int first = 0; first < kBlock; first += S::kLanes, at += S::kLanes) {
     const auto seen = load_ints<T>(ids + first) >= 0;
     const auto keep = [&](V v, T* plane) { store(seen ? v : V{}, plane + at); };
     keep(load<V>(depth + first), to.depth);
     keep(fill<V>(T(1)), to.mask);
-    keep(load<V>(b0 + first), to.barycentrics[0]);
-    keep(load<V>(b1 + first), to.barycentrics[1]);
-    keep(load<V>(b2 + first), to.barycentrics[2]);
-    const T* places[S::kLanes];
-    for (int l = 0; l < S::kLanes; ++l) places[l] = sums[first + l];
-    V v[4];
-    transpose<T>(places, v);
-    const V squared = v[0] * v[0] + v[1] * v[1] + v[2] * v[2];
+    const int32_t* corners[S::kLanes];
+    for (int l = 0; l < S::kLanes; ++l) corners[l] = p.triangles + 3 * int64_t(std::max(ids[first + l], 0));
+    V m[3];
+    for (int k = 0; k < 3; ++k) {
+      const V b = load<V>(canvas.barycentrics(k) + from + first);
+      keep(b, to.barycentrics[k]);
+      const T* places[S::kLanes];
+      for (int l = 0; l < S::kLanes; ++l) places[l] = screen[corners[l][k]].normal;
+      V n[4];
+      transpose<T>(places, n);
+      for (int c = 0; c < 3; ++c) m[c] = k == 0 ? n[c] * b : m[c] + n[c] * b;
+    }
+    const V squared = m[0] * m[0] + m[1] * m[1] + m[2] * m[2];
     const V scale = squared > 0 ? T(1) / square_root<T>(squared) : V{};
-    for (int c = 0; c < 3; ++c) store(v[c] * scale, to.normals[c] + at);
+    for (int c = 0; c < 3; ++c) keep(m[c] * scale, to.normals[c]);
   }
 }
 
