@@ -326,4 +326,4 @@ def _given(landmarks: np.ndarray) -> list[Detection]:
 def _backends(device: torch.device) -> dict[str, str]:
     from garfast.ops._dispatch import resolve
 
-    return {op: resolve(op, "auto", device.type) for op in ("vertex_normals", "rasterize_normals")}
+    return {op: resolve(op, "auto", device) for op in ("vertex_normals", "rasterize_normals")}

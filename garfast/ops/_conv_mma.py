@@ -8,8 +8,6 @@ it keep both channels_last. It writes either layout.
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -64,18 +62,10 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     channels += _missing_channels(x)
     if max(channels, weight.shape[0] * up * up) * height * width >= 2**31 or weight.numel() >= 2**31:
         return "a sample or the weight has 2^31 elements or more"
-    if not _native.CUDA_ON_HOST and not _is_compiled_for(torch.cuda.get_device_capability(x.device)):
+    # What was compiled for an older one has no tensor-core code in it.
+    if not _native.CUDA_ON_HOST and not _native.built_for(x.device, oldest=80):
         return "it needs compute capability 8.0, and a build for it"
     return ""
-
-
-@lru_cache
-def _is_compiled_for(capability: tuple[int, int]) -> bool:
-    """Whether a GPU finds tensor-core code in this build: what was compiled for an older one has none in it."""
-    if capability < (8, 0):
-        return False
-    built = [int(number) for number in re.findall(r"\d+", _native.cuda().architectures)]
-    return not built or any(80 <= number <= 10 * capability[0] + capability[1] for number in built)
 
 
 def _missing_channels(x: Tensor) -> int:

@@ -24,8 +24,8 @@ _KERNELS = {"cpu": ("cpu",), "cuda": ("cuda",)}
 _KERNELS_WITH_TRITON = {"cpu": ("cpu",), "cuda": ("cuda", "triton")}
 
 
-def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> str:
-    """The backend that runs ``op`` on tensors of ``device_type``: 'reference', 'cpu', 'cuda' or 'triton'.
+def resolve(op: str, impl: str, device: torch.device, has_triton: bool = False) -> str:
+    """The backend that runs ``op`` on tensors of ``device``: 'reference', 'cpu', 'cuda' or 'triton'.
 
     'auto' takes the fastest that can run and never fails; it warns once where it has to fall back to the reference on
     a device that has a kernel. A backend asked for by name that cannot run raises.
@@ -40,23 +40,23 @@ def resolve(op: str, impl: str, device_type: str, has_triton: bool = False) -> s
         return impl
     if impl == "auto":
         reasons = []
-        for candidate in _KERNELS_WITH_TRITON.get(device_type, ()) if has_triton else _KERNELS.get(device_type, ()):
-            reason = _native.why_not(candidate)
+        for candidate in (_KERNELS_WITH_TRITON if has_triton else _KERNELS).get(device.type, ()):
+            reason = _native.why_not(candidate, device)
             if not reason:
                 return candidate
             reasons.append(reason)
         if reasons:
-            _warn_once(f"garfast.ops falls back to slow reference code on {device_type}: {'; '.join(reasons)}")
+            _warn_once(f"garfast.ops falls back to slow reference code on {device.type}: {'; '.join(reasons)}")
         return "reference"
     if impl == "triton" and not has_triton:
         raise BackendUnavailableError(f"{op} has no Triton kernel: use impl='auto'")
-    if reason := _native.why_not(impl):
+    if reason := _native.why_not(impl, device):
         raise BackendUnavailableError(f"{op}: impl={impl!r} cannot run here: {reason}")
     on_host = {"cpu": True, "cuda": _native.CUDA_ON_HOST, "triton": _native.TRITON_INTERPRETED}[impl]
     wanted = "cpu" if on_host else "cuda"
-    if device_type != wanted:
+    if device.type != wanted:
         raise BackendUnavailableError(
-            f"{op}: impl={impl!r} needs tensors on {wanted}, these are on {device_type}: move them or use impl='auto'"
+            f"{op}: impl={impl!r} needs tensors on {wanted}, these are on {device.type}: move them or use impl='auto'"
         )
     return impl
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from types import ModuleType
 
 import torch
@@ -23,10 +24,20 @@ def _load(name: str, absent: str) -> tuple[ModuleType | None, str]:
         return None, f"garfast.{name} does not load ({error}): reinstall garfast on this machine"
 
 
+def parse_architectures(text: str) -> tuple[tuple[int, str, bool], ...]:
+    """Of each GPU architecture in CMake's list its number, 'a' or 'f' if it is specific, and whether it has no PTX.
+
+    '80' is machine code and PTX, '80-real' and '80-virtual' are one of these; of 'native' and 'all' nothing is known.
+    """
+    found = re.findall(r"(\d+)([af]?)(-real)?", text)
+    return tuple((int(number), specific, bool(machine_code)) for number, specific, machine_code in found)
+
+
 _CPU, _CPU_MISSING = _load("_cpu", "the native CPU module is missing: install garfast with `pip install .`")
 _CUDA, _CUDA_MISSING = _load(
     "_cuda", "garfast was built without CUDA kernels: install the CUDA toolkit (nvcc) and reinstall garfast"
 )
+_BUILT = parse_architectures(getattr(_CUDA, "architectures", ""))
 _TRITON_MISSING = "" if importlib.util.find_spec("triton") else "Triton is not installed: `pip install triton`"
 
 # Set by tests that put a build of the CUDA kernels for the host in place of the module: 'cuda' then takes CPU tensors.
@@ -55,13 +66,31 @@ def cuda_missing() -> str:
     return _CUDA_MISSING
 
 
-def why_not(backend: str) -> str:
-    """Why ``backend`` ('cpu', 'cuda' or 'triton') cannot run on this machine; '' if it can."""
+def built_for(device: torch.device | None, oldest: int = 0) -> bool:
+    """Whether a GPU (None: the current one) can run the CUDA kernels as compiled for ``oldest`` (80: 8.0) or newer."""
+    properties = torch.cuda.get_device_properties(device)
+    gpu = 10 * properties.major + properties.minor
+    for number, specific, machine_code in _BUILT:
+        same_major = number // 10 == properties.major
+        fits = number == gpu if specific == "a" else same_major or not (specific or machine_code)
+        if fits and oldest <= number <= gpu:
+            return True
+    return not _BUILT and oldest <= gpu
+
+
+def why_not(backend: str, device: torch.device | None = None) -> str:
+    """Why ``backend`` ('cpu', 'cuda' or 'triton') cannot run on this machine, or on this GPU of it; '' if it can."""
     if backend == "cpu":
         return _CPU_MISSING
     if backend == "cuda":
-        visible = CUDA_ON_HOST or torch.cuda.is_available()
-        return _CUDA_MISSING or ("" if visible else "PyTorch sees no CUDA device")
+        if _CUDA_MISSING or CUDA_ON_HOST:
+            return _CUDA_MISSING
+        if not torch.cuda.is_available():
+            return "PyTorch sees no CUDA device"
+        if built_for(device):
+            return ""
+        built = cuda().architectures
+        return f"garfast's CUDA kernels are built for {built}, not for this GPU: reinstall garfast on this machine"
     if not _TRITON_MISSING and not TRITON_INTERPRETED and not torch.cuda.is_available():
         return "PyTorch sees no CUDA device (TRITON_INTERPRET=1 runs Triton kernels slowly on the CPU)"
     return _TRITON_MISSING

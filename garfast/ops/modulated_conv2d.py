@@ -90,7 +90,7 @@ def modulated_conv2d(
     terms = _epilogue.check_terms(_OP, x, size, scale_map, shift_map, noise, noise_strength, bias)
     exact = _dispatch.accumulator(x.dtype)
     taps = _filter(resample_filter, exact, x) if up == 2 else None
-    backend = _dispatch.resolve(_OP, impl, x.device.type, has_triton=True)
+    backend = _dispatch.resolve(_OP, impl, x.device, has_triton=True)
     with _dispatch.without_autocast(x.device.type):
         style = _dispatch.as_dtype(style, exact)
         if backend == "reference":

@@ -62,7 +62,7 @@ def noise_bias_act(
     terms = _epilogue.check_terms(
         _OP, x, (batch, channels, height, width), scale_map, shift_map, noise, noise_strength, bias
     )
-    backend = _dispatch.resolve(_OP, impl, x.device.type, has_triton=True)
+    backend = _dispatch.resolve(_OP, impl, x.device, has_triton=True)
     if backend == "reference":
         return _epilogue.reference(x, None, terms, act)
     ops = torch.ops.garfast

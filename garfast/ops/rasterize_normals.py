@@ -117,7 +117,7 @@ def rasterize_normals(
     if projection == "pinhole" and not near > 0:
         raise ArgumentError(f"{_OP}: near must be positive, not {near}")
     sizes, single = _sizes(resolutions)
-    backend = _dispatch.resolve(_OP, impl, vertices.device.type)
+    backend = _dispatch.resolve(_OP, impl, vertices.device)
     dtype = torch.float32 if vertices.dtype in (torch.float16, torch.bfloat16) else vertices.dtype
     if backend == "cuda" and dtype == torch.float64:
         if impl == "cuda":

@@ -66,7 +66,7 @@ def upfirdn2d(
             f"{_OP}: nothing is left of x of shape {list(x.shape)} with up={up}, padding={sides} and a filter of shape "
             f"{list(filter.shape)}: pad more or crop less"
         )
-    backend = _dispatch.resolve(_OP, impl, x.device.type)
+    backend = _dispatch.resolve(_OP, impl, x.device)
     if backend == "reference":
         return upfirdn2d_reference(x, taps, up, down, sides, flip_filter, gain)
     _dispatch.refuse_tangents(x)

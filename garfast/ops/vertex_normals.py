@@ -74,7 +74,7 @@ def vertex_normals(
     batched = vertices.dim() != 2 if isinstance(vertices, Tensor) else True
     _dispatch.check_tensor(_OP, "vertices", vertices, ["B", "V", 3] if batched else ["V", 3])
     _dispatch.check_tensor(_OP, "triangles", triangles, ["F", 3], floating=False, like=vertices)
-    backend = _dispatch.resolve(_OP, impl, vertices.device.type)
+    backend = _dispatch.resolve(_OP, impl, vertices.device)
     mesh = vertices if batched else vertices[None]
     if mesh.dtype in (torch.float16, torch.bfloat16):
         mesh = mesh.float()

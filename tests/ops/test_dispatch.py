@@ -1,0 +1,74 @@
+"""Which backend runs: what is built for the GPU at hand."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from garfast.errors import BackendUnavailableError
+from garfast.ops import _native
+from garfast.ops._dispatch import resolve
+
+_GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch):
+    """Lets PyTorch show a GPU of a compute capability, with CUDA kernels that are built for ``architectures``."""
+
+    def show(capability: tuple[int, int], architectures: str) -> None:
+        properties = SimpleNamespace(major=capability[0], minor=capability[1])
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(_native, "_CUDA", SimpleNamespace(architectures=architectures))
+        monkeypatch.setattr(_native, "_CUDA_MISSING", "")
+        monkeypatch.setattr(_native, "_TRITON_MISSING", "")
+        monkeypatch.setattr(_native, "_BUILT", _native.parse_architectures(architectures))
+
+    return show
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "oldest", "runs"),
+    [
+        ("80-real,90", (8, 6), 0, True),  # machine code runs on later GPUs of the same major version
+        ("80-real,90", (12, 0), 0, True),  # PTX on all later ones
+        ("80-real,90", (7, 5), 0, False),
+        ("80-real", (9, 0), 0, False),
+        ("86-real", (8, 0), 0, False),
+        ("90-virtual", (9, 0), 0, True),
+        ("90a-real", (9, 0), 0, True),
+        ("90a", (10, 0), 0, False),
+        ("100f", (10, 3), 0, True),
+        ("100f", (12, 0), 0, False),
+        ("75,80-real", (9, 0), 0, True),
+        ("75,80-real", (9, 0), 80, False),
+        ("75,80-real", (8, 9), 80, True),
+        ("native", (7, 5), 0, True),
+        ("native", (7, 5), 80, False),
+    ],
+)
+def test_which_gpus_a_build_runs_on(gpu, architectures, capability, oldest, runs):
+    gpu(capability, architectures)
+    assert _native.built_for(_GPU, oldest) is runs
+
+
+def test_auto_passes_over_kernels_that_are_built_for_another_gpu(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gpu((7, 5), "80-real,90")
+    assert resolve("op", "auto", _GPU, has_triton=True) == "triton"
+    with pytest.warns(UserWarning, match="falls back to slow reference code on cuda: garfast's CUDA kernels are built"):
+        assert resolve("op", "auto", _GPU) == "reference"
+    sentence = "impl='cuda' cannot run here: garfast's CUDA kernels are built for 80-real,90, not for this GPU"
+    with pytest.raises(BackendUnavailableError, match=re.escape(sentence)):
+        resolve("op", "cuda", _GPU)
+    gpu((8, 9), "80-real,90")
+    assert resolve("op", "auto", _GPU, has_triton=True) == "cuda"
+
+
+@pytest.mark.gpu
+def test_torch_compile_sees_a_constant():
+    function = torch.compile(lambda x: x + len(resolve("op", "auto", x.device)), fullgraph=True, backend="eager")
+    assert function(torch.zeros(1, device=_GPU)) == len(resolve("op", "auto", _GPU))
