@@ -11,7 +11,6 @@ from garfast.bench.layers import Layer
 
 def main() -> None:
     """Run the cases on the GPU, with odd channel counts so that edges are met, and by all convolutions."""
-    torch.backends.cuda.matmul.allow_tf32 = True
     layers = [Layer(8, 24, 40, 1), Layer(16, 24, 20, 2)]
     for dtype in (torch.float32, torch.bfloat16):
         convolutions = modulated_conv2d_cases("cuda", dtype, [2], layers)

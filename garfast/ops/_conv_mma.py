@@ -52,7 +52,7 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"it has no {x.dtype}"
     if x.dtype == torch.float32 and not _dispatch.tf32_allowed():
-        return "torch.backends.cuda.matmul does not allow tf32"
+        return "torch.backends.cudnn does not allow tf32"
     kernel, up = weight.shape[2], 1 if taps is None else 2
     if (kernel, up) not in ((1, 1), (3, 1), (3, 2)):
         return f"it has no {kernel}x{kernel} convolution with up={up}"

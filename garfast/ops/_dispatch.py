@@ -270,12 +270,10 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def tf32_allowed() -> bool:
-    """Whether float32 may be multiplied as tf32, by either of PyTorch's two switches."""
-    matmul = torch.backends.cuda.matmul
-    try:
-        return bool(matmul.allow_tf32)
-    except RuntimeError:  # what reading it raises once the newer switch was set
-        return matmul.fp32_precision == "tf32"
+    """Whether convolutions may multiply float32 as tf32, as PyTorch's own ask."""
+    # Since PyTorch 2.9 a switch of its own, which the older one sets; reading that raises once this one was set.
+    convolution = getattr(torch.backends.cudnn, "conv", None)
+    return torch.backends.cudnn.allow_tf32 if convolution is None else convolution.fp32_precision == "tf32"
 
 
 def dtype_suffix(dtype: torch.dtype) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -65,15 +65,9 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def allow_tf32() -> Iterator[Callable[[bool], None]]:
-    """Sets whether float32 may be multiplied as tf32, for the length of a test."""
-    before = torch.backends.cuda.matmul.allow_tf32
-
-    def allow(value: bool) -> None:
-        torch.backends.cuda.matmul.allow_tf32 = value
-
-    yield allow
-    allow(before)
+def allow_tf32(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Sets whether convolutions may multiply float32 as tf32, for the length of a test."""
+    return lambda value: monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", value)
 
 
 def make(case: Case, dtype: torch.dtype, seed: int = 0, per_element: bool = False) -> dict[str, Any]:
@@ -259,17 +253,23 @@ def test_says_what_it_cannot_take(cuda_on_host, allow_tf32):
     assert why_not(x.float(), weight, None) == ""
 
 
-@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("ieee", False), ("none", False)])
-def test_follows_the_newer_switch_of_tf32(monkeypatch, precision, allowed):
-    class Matmul:
-        fp32_precision = precision
+def test_tf32_is_allowed_where_it_is_to_the_library(allow_tf32):
+    allow_tf32(True)
+    assert _dispatch.tf32_allowed()
+    allow_tf32(False)
+    assert not _dispatch.tf32_allowed()
 
-        @property
-        def allow_tf32(self) -> bool:
-            raise RuntimeError("mix of the legacy and new APIs")
 
-    monkeypatch.setattr(torch.backends.cuda, "matmul", Matmul())
-    assert _dispatch.tf32_allowed() == allowed
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this PyTorch has one switch")
+@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("ieee", False)])
+def test_follows_the_newer_switch_of_tf32(precision, allowed):
+    switch = torch.backends.cudnn.conv
+    before = switch.fp32_precision
+    switch.fp32_precision = precision
+    try:
+        assert _dispatch.tf32_allowed() == allowed
+    finally:
+        switch.fp32_precision = before
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def forward(
     """Write ``y``, and the convolution of x * style to ``f`` unless that is None; `_conv_triton.why_not` must be ''.
 
     ``x`` may have any strides; ``weight`` is copied into channels_last memory unless it lies there; ``f`` has the
-    layout of ``y``, which is dense. float32 is multiplied as tf32 where ``torch.backends.cuda.matmul`` allows it.
+    layout of ``y``, which is dense. float32 is multiplied as tf32 where ``torch.backends.cudnn`` allows it.
     """
     batch, inputs, height, width = x.shape
     outputs, _, kernel, _ = weight.shape
