@@ -198,9 +198,8 @@ def _benchmarks(out: Path, seconds: float) -> None:
     keep()
     with tune_convolutions(save=False):
         for case in modulated_conv2d_cases("cuda", torch.bfloat16, (1, 8)):
-            if case.direction == "forward":
-                for impl in ("auto", "triton"):
-                    case.make(impl)()
+            for impl in ("auto", "triton"):
+                case.make(impl)()
 
     # 13 layers x 2 directions x 2 batches and some small ones: about 80 cases of two candidates.
     each = min(0.4, 0.5 * seconds / 200)

@@ -29,8 +29,8 @@ from garfast.ops import _conv_mma, _conv_triton, _dispatch
 
 PATHS = ("mma", "triton", "library")
 
-# One H200: bf16 and fp16, tf32 [FLOP/s]; bytes/s; multiprocessors. Other GPUs have other rates in like proportion.
-_RATES = {"float16": 989e12, "bfloat16": 989e12, "float32": 495e12}
+# One H200: FLOP/s of each dtype; bytes/s. Other GPUs have other rates in like proportion.
+_RATES = {"float16": 989e12, "bfloat16": 989e12, "tf32": 495e12, "float32": 67e12}
 _BANDWIDTH = 4.8e12
 _HEAD_START = 2_000_000  # GPU cycles, a millisecond: longer than a layer takes to launch
 # The share of the rate that each convolution is supposed to reach on a full GPU: guesses.
@@ -47,21 +47,26 @@ class Layer(NamedTuple):
     width: int
     kernel: int
     up: int
-    dtype: str  # 'float32' (as tf32), 'float16', 'bfloat16'
+    dtype: str  # of the products: 'float32', 'tf32', 'float16', 'bfloat16'
     channels_last: bool
+    weight_channels_last: bool
+    keep: bool  # whether the convolution is written beside the result, as the backward wants it
 
     @property
     def key(self) -> str:
-        """One word for files."""
+        """One word for files; those of other versions have another number of parts and are not met again."""
         return "-".join(str(int(value) if isinstance(value, bool) else value) for value in self)
 
 
-def layer_of(x: Tensor, weight: Tensor, taps: Tensor | None) -> Layer:
+def layer_of(x: Tensor, weight: Tensor, taps: Tensor | None, keep: bool) -> Layer:
     """The layer that convolves ``x`` with ``weight``, up-sampled if there are ``taps``."""
     batch, channels, height, width = x.shape
     outputs, _, kernel, _ = weight.shape
-    up, last = 1 if taps is None else 2, _dispatch.memory_format(x) == torch.channels_last
-    return Layer(batch, channels, outputs, height, width, kernel, up, _dispatch.dtype_suffix(x.dtype), last)
+    up, dtype = 1 if taps is None else 2, _dispatch.dtype_suffix(x.dtype)
+    if dtype == "float32" and _dispatch.tf32_allowed():
+        dtype = "tf32"
+    last, weight_last = (_dispatch.memory_format(tensor) == torch.channels_last for tensor in (x, weight))
+    return Layer(batch, channels, outputs, height, width, kernel, up, dtype, last, weight_last, keep)
 
 
 class _State:
@@ -127,8 +132,9 @@ def use_convolution(path: str) -> Iterator[None]:
 def tune_convolutions(save: bool = True) -> Iterator[None]:
     """Inside the block every layer that runs forward on a GPU is timed once by each path; the fastest is used then on.
 
-    Run the network once inside it, with the batch size and dtype of later use, before any CUDA graph is captured:
-    nothing is timed during a capture. Layers timed before, in this process or by an earlier one, are not timed again.
+    Run the network once inside it, with the batch size and dtype of later use and with gradients if these are wanted,
+    before any CUDA graph is captured: nothing is timed during a capture. Layers timed before, in this process or by an
+    earlier one, are not timed again.
 
     Args:
         save: keep the times for later processes, in convolutions.json in the user's data folder.
@@ -149,8 +155,8 @@ def tune_convolutions(save: bool = True) -> Iterator[None]:
 def convolution_times() -> dict[str, dict[str, dict[str, float]]]:
     """What is measured, here or by earlier processes: per GPU and layer the milliseconds by each path.
 
-    A layer's name lists batch, channels in and out, height and width of x, taps, up, dtype, and 1 for channels_last;
-    with impl='triton' it ends in that word.
+    A layer's name lists batch, channels in and out, height and width of x, taps, up, dtype, then 1 or 0 for x and for
+    the weight in channels_last and for a backward to come; with impl='triton' it ends in that word.
     """
     return deepcopy(_measured())
 
@@ -158,15 +164,15 @@ def convolution_times() -> dict[str, dict[str, dict[str, float]]]:
 @lru_cache(maxsize=1024)
 def estimate(layer: Layer, own: str = "mma") -> dict[str, float]:
     """The model: milliseconds by each path on an H200, from operations, bytes and how many blocks fill the GPU."""
-    batch, channels, out_channels, height, width, kernel, up, dtype, channels_last = layer
-    rate, size = _RATES[dtype], 4 if dtype == "float32" else 2
+    batch, channels, out_channels, height, width, kernel, up, dtype, *lasts, keep = layer
+    rate, size = _RATES[dtype], 2 if dtype in ("float16", "bfloat16") else 4
     x, y = batch * channels * height * width * size, batch * out_channels * height * width * up * up * size
     weight = out_channels * channels * kernel * kernel * size
     operations = 2.0 * batch * height * width * out_channels * channels * kernel * kernel
 
     # Modulate; convolve; for up = 2 blur; the epilogue. Each reads and writes once.
     library = max(operations / (rate * _EFFICIENCY["library"]), (x + y + weight) / _BANDWIDTH)
-    library += (2 * x + 2 * y * up) / _BANDWIDTH
+    library += (2 * x + 2 * y * up + (y if keep and up == 2 else 0)) / _BANDWIDTH
 
     if own == "mma":
         tile = _conv_mma.tiles_in_order(kernel, up, out_channels, height, width, batch=batch)[0]
@@ -176,9 +182,9 @@ def estimate(layer: Layer, own: str = "mma") -> dict[str, float]:
         programs, size_of_one = block.programs(out_channels, height * width), block.pixels * block.outputs
     blocks = -(-batch * programs // _conv_mma.MULTIPROCESSORS) * _conv_mma.MULTIPROCESSORS
     busy = blocks * 2.0 * size_of_one * channels * kernel * kernel
-    fused = max(busy / (rate * _EFFICIENCY[own]), (x + y + weight) / _BANDWIDTH)
-    if own == "mma" and not channels_last and dtype == "float32":  # in 16-bit formats both rearrange x
-        fused += 2 * x / _BANDWIDTH
+    fused = max(busy / (rate * _EFFICIENCY[own]), (x + y * (1 + keep) + weight) / _BANDWIDTH)
+    if own == "mma" and not any(lasts) and size == 4:  # otherwise both rearrange what is not in channels_last
+        fused += 2 * (x + weight) / _BANDWIDTH
     return {own: 1e3 * fused, "library": 1e3 * library}
 
 

@@ -151,7 +151,7 @@ def _forward(
     else:
         return library()
     paths["library"] = library
-    return paths[_conv_choice.choose(_conv_choice.layer_of(x, weight, taps), x.device, paths, own)]()
+    return paths[_conv_choice.choose(_conv_choice.layer_of(x, weight, taps, keep), x.device, paths, own)]()
 
 
 def _blur_epilogue(

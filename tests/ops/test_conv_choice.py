@@ -11,9 +11,16 @@ import torch
 
 from garfast.errors import ArgumentError, OutputError
 from garfast.ops import _conv_choice
-from garfast.ops._conv_choice import Layer, choose, convolution_times, tune_convolutions, use_convolution
+from garfast.ops._conv_choice import (
+    Layer,
+    choose,
+    convolution_times,
+    layer_of,
+    tune_convolutions,
+    use_convolution,
+)
 
-_SMALL = Layer(1, 512, 512, 4, 4, 3, 1, "bfloat16", True)
+_SMALL = Layer(1, 512, 512, 4, 4, 3, 1, "bfloat16", True, True, False)
 _DEVICE = torch.device("cpu")
 
 
@@ -84,7 +91,28 @@ def test_measures_once_and_only_when_asked(clock):
         assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
     assert choose(_SMALL, _DEVICE, runs(clock)) == "mma"
     assert len(clock) == count
-    assert choose(_SMALL._replace(batch=2), _DEVICE) == "library"
+    for other in ({"batch": 2}, {"keep": True}, {"weight_channels_last": False}):
+        assert choose(_SMALL._replace(**other), _DEVICE) == "library"
+
+
+def test_a_layer_is_what_its_time_depends_on(monkeypatch):
+    x, weight = torch.zeros(2, 3, 4, 5), torch.zeros(7, 3, 3, 3)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert layer_of(x, weight, None, True) == Layer(2, 3, 7, 4, 5, 3, 1, "tf32", False, False, True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    assert layer_of(x, weight, torch.ones(4), False) == Layer(2, 3, 7, 4, 5, 3, 2, "float32", False, True, False)
+
+
+@pytest.mark.parametrize("own", ["mma", "triton"])
+def test_the_model_knows_that_what_is_kept_must_be_written(own):
+    layer = Layer(8, 64, 128, 256, 256, 1, 1, "bfloat16", True, True, False)
+    assert _conv_choice.estimate(layer._replace(keep=True), own)[own] > _conv_choice.estimate(layer, own)[own]
+
+
+def test_times_of_an_earlier_version_are_passed_over(tmp_path):
+    (tmp_path / "convolutions.json").write_text('{"host": {"1-512-512-4-4-3-1-bfloat16-1": {"mma": 1, "library": 2}}}')
+    assert choose(_SMALL, _DEVICE) == "library"
 
 
 def test_triton_has_times_of_its_own_and_its_tiles_are_measured_too(monkeypatch):
@@ -115,7 +143,7 @@ def test_times_are_kept_for_the_next_process(clock, monkeypatch, tmp_path):
         choose(_SMALL, _DEVICE, runs(clock))
     saved = json.loads((tmp_path / "convolutions.json").read_text())
     assert saved == convolution_times()
-    assert list(saved.values()) == [{"1-512-512-4-4-3-1-bfloat16-1": {"library": 2.0, "mma": 1.0}}]
+    assert list(saved.values()) == [{"1-512-512-4-4-3-1-bfloat16-1-1-0": {"library": 2.0, "mma": 1.0}}]
     monkeypatch.setattr(_conv_choice, "_state", _conv_choice._State())
     assert choose(_SMALL, _DEVICE) == "mma"
 
