@@ -6,11 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import torch
 
 from garfast.ops._dispatch import references_in_own_dtype
+from garfast.ops._timing import timer
 
 Function = Callable[[], object]
 T = TypeVar("T")
@@ -77,7 +79,6 @@ def measure(
         seconds: rough time to spend on each candidate.
     """
     device = torch.device(device)
-    timer = _cuda_seconds if device.type == "cuda" else _cpu_seconds
     settle_allocator()
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     peaks: dict[str, int] = {}
@@ -88,12 +89,13 @@ def measure(
             peaks[name] = _peak_bytes(function, device)
         elif time.perf_counter() - started < seconds:
             function()
+    timers = {name: _timer(function, device) for name, function in candidates.items()}
     spent = dict.fromkeys(candidates, 0.0)
     going = set(candidates)
     for round_ in range(max_runs):
         for name in [name for name in candidates if name in going]:
             started = time.perf_counter()
-            samples[name].append(timer(candidates[name], device))
+            samples[name].append(timers[name]())
             spent[name] += time.perf_counter() - started
             # A candidate that is slow beyond measure gets few runs rather than minutes.
             if spent[name] >= (seconds if round_ + 1 >= min_runs else 5 * seconds):
@@ -110,31 +112,22 @@ def _summary(values: list[float], peak: int | None) -> Timing:
     return Timing(statistics.median(values), fifths[0], fifths[3], len(values), peak)
 
 
-def _cpu_seconds(function: Function, device: torch.device) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+def _timer(function: Function, device: torch.device) -> Callable[[], float]:
+    run = timer(function, device)
+    if device.type != "cuda":
+        return run
+
+    def after_flush() -> float:
+        _larger_than_the_cache(device).zero_()
+        return run()
+
+    return after_flush
 
 
-HEAD_START = 2_000_000
-"""GPU cycles, a millisecond: longer than any operator takes to launch."""
-
-_flush: dict[torch.device, torch.Tensor] = {}
-
-
-def _cuda_seconds(function: Function, device: torch.device) -> float:
-    if device not in _flush:
-        size = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 1 << 20)
-        _flush[device] = torch.empty(size, dtype=torch.uint8, device=device)
-    _flush[device].zero_()
-    # The GPU is kept busy while the host launches: what counts is its own time.
-    torch.cuda._sleep(HEAD_START)
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    function()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+@lru_cache
+def _larger_than_the_cache(device: torch.device) -> torch.Tensor:
+    size = max(2 * torch.cuda.get_device_properties(device).L2_cache_size, 1 << 20)
+    return torch.empty(size, dtype=torch.uint8, device=device)
 
 
 def _peak_bytes(function: Function, device: torch.device) -> int:

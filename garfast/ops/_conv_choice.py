@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -25,14 +24,13 @@ from torch import Tensor
 from garfast.errors import ArgumentError
 from garfast.io.atomic import atomic_path
 from garfast.io.directories import data_directory
-from garfast.ops import _conv_mma, _conv_triton, _dispatch
+from garfast.ops import _conv_mma, _conv_triton, _dispatch, _timing
 
 PATHS = ("mma", "triton", "library")
 
 # One H200: FLOP/s of each dtype; bytes/s. Other GPUs have other rates in like proportion.
 _RATES = {"float16": 989e12, "bfloat16": 989e12, "tf32": 495e12, "float32": 67e12}
 _BANDWIDTH = 4.8e12
-_HEAD_START = 2_000_000  # GPU cycles, a millisecond: longer than a layer takes to launch
 # The share of the rate that each convolution is supposed to reach on a full GPU: guesses.
 _EFFICIENCY = {"mma": 0.5, "triton": 0.4, "library": 0.7}
 
@@ -229,27 +227,12 @@ def _capturing(device: torch.device) -> bool:
 
 def _measure(run: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
     """Milliseconds of each path: the median of 10 runs after 3, taking turns."""
+    for call in run.values():
+        for _ in range(3):
+            call()
+    timers = {path: _timing.timer(call, device) for path, call in run.items()}
     times: dict[str, list[float]] = {path: [] for path in run}
-    for repeat in range(13):
-        for path in run:
-            elapsed = _time(run[path], device)
-            if repeat >= 3:
-                times[path].append(elapsed)
+    for _ in range(10):
+        for path, timer in timers.items():
+            times[path].append(1e3 * timer())
     return {path: statistics.median(values) for path, values in times.items()}
-
-
-def _time(call: Callable[[], object], device: torch.device) -> float:
-    if device.type != "cuda":
-        start = time.perf_counter()
-        call()
-        return 1e3 * (time.perf_counter() - start)
-    with torch.cuda.device(device):  # events and the pause go to the current one's stream
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize()
-        # The GPU is kept busy while the host launches: what counts is its own time.
-        torch.cuda._sleep(_HEAD_START)
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-    return float(begin.elapsed_time(end))

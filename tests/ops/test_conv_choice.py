@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, OutputError
-from garfast.ops import _conv_choice
+from garfast.ops import _conv_choice, _timing
 from garfast.ops._conv_choice import (
     Layer,
     choose,
@@ -42,11 +42,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs are not timed but counted; 'mma' takes half as long."""
     calls: list[str] = []
 
-    def take(call, device):
+    def take(call):
         call()
-        return {"mma": 1.0, "library": 2.0}[calls[-1]]
+        return {"mma": 0.001, "library": 0.002}[calls[-1]]
 
-    monkeypatch.setattr(_conv_choice, "_time", take)
+    monkeypatch.setattr(_timing, "timer", lambda call, device: lambda: take(call))
     return calls
 
 
@@ -118,11 +118,11 @@ def test_times_of_an_earlier_version_are_passed_over(tmp_path):
 def test_triton_has_times_of_its_own_and_its_tiles_are_measured_too(monkeypatch):
     calls: list[str] = []
 
-    def take(call, device):
+    def take(call):
         call()
         return {"triton": 3.0, "triton 64x64": 1.0, "library": 2.0}[calls[-1]]
 
-    monkeypatch.setattr(_conv_choice, "_time", take)
+    monkeypatch.setattr(_timing, "timer", lambda call, device: lambda: take(call))
     run = {path: lambda path=path: calls.append(path) for path in ("triton", "triton 64x64", "library")}
     assert choose(_SMALL, _DEVICE, run, "triton") in run
     with tune_convolutions():
