@@ -170,7 +170,7 @@ def _measure(suite: Suite, command: list[str]) -> None:
 
 
 def _own_kernels(sanitizer: str) -> list[str]:
-    """Options that leave the libraries' kernels alone: the namespace is part of our kernels' names."""
+    """Options that leave the libraries' kernels alone: 'garfast' is the namespace of ours, and in Triton's names."""
     said = subprocess.run([sanitizer, "--help"], capture_output=True, text=True, check=False).stdout
     option = next((option for option in ("--kernel-name", "--filter") if option in said), None)
     return [] if option is None else [option, "kns=garfast"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
+import garfast
 from benchmarks.gpu_suite import Suite, _measure
 
 _PROGRAM = """
@@ -37,3 +40,10 @@ def test_steps_leave_the_time_that_is_kept_for_later_ones(tmp_path):
     suite.step("late", work, 90)
     assert 30 < given[0] <= 40
     assert given[1] == 90
+
+
+def test_the_sanitizer_finds_triton_kernels_by_their_names():
+    sources = (Path(garfast.__file__).parent / "ops" / "triton").glob("*.py")
+    kernels = [name for source in sources for name in re.findall(r"def (\w+_kernel)\(", source.read_text())]
+    assert kernels
+    assert all("garfast" in name for name in kernels)

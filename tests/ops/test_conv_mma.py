@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.sanitized_cases import run_tiles
 from garfast.ops import (
     _conv_choice,
     _conv_mma,
@@ -358,3 +359,15 @@ def test_in_a_cuda_graph_where_nothing_is_measured(up, path, tmp_path, monkeypat
     result.fill_(math.nan)
     graph.replay()
     assert torch.equal(result, expected_result)
+
+
+def test_the_sanitizer_meets_every_tile(cuda_on_host, monkeypatch):
+    forward, met = _conv_mma.forward, set()
+
+    def note(*args: Any) -> None:
+        met.add(args[-1].name)
+        forward(*args)
+
+    monkeypatch.setattr(_conv_mma, "forward", note)
+    run_tiles("cpu", torch.bfloat16)
+    assert met == set(_conv_mma.TILES)

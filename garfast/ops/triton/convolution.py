@@ -19,7 +19,7 @@ from garfast.ops.triton.noise_bias_act import epilogue, flags, place
 
 
 @triton.jit
-def _convolution_kernel(
+def _garfast_convolution_kernel(
     x, weight, style, f, y, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride,
     noise_stride, inputs, outputs, height, width, x_batch, x_channel, x_row, x_column, pixel_stride, channel_stride,
     alpha, gain, clamp,
@@ -90,7 +90,7 @@ def forward(
     weight = weight.contiguous(memory_format=torch.channels_last)
     grid = (triton.cdiv(height * width, tile.pixels) * triton.cdiv(outputs, tile.outputs) * batch,)
     with _dispatch.device_of(y):
-        _convolution_kernel[grid](
+        _garfast_convolution_kernel[grid](
             *(x, weight, style.contiguous(), f, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
             *(inputs, outputs, height, width, *x.stride(), *((outputs, 1) if last else (1, height * width))),
             *(alpha, gain, clamp),

@@ -12,7 +12,7 @@ _OUTPUTS, _INPUTS = 4, 128
 
 
 @triton.jit
-def _demodulation_kernel(
+def _garfast_demodulation_kernel(
     weight, style, d, norms, batch, outputs, inputs, input_stride, tap_stride, eps,
     TAPS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
@@ -52,7 +52,7 @@ def demodulation(weight: Tensor, style: Tensor, eps: float, d: Tensor, norms: Te
     samples = min(8, triton.next_power_of_2(max(batch, 1)))
     grid = (triton.cdiv(outputs, _OUTPUTS) * max(triton.cdiv(batch, samples), 1),)
     with _dispatch.device_of(weight):
-        _demodulation_kernel[grid](
+        _garfast_demodulation_kernel[grid](
             *(weight, style, d, norms, batch, outputs, inputs, weight.stride(1), weight.stride(3), eps),
             TAPS=height * width,
             OUTPUTS=_OUTPUTS,

@@ -17,7 +17,7 @@ from garfast.ops.triton.noise_bias_act import accumulator, epilogue, flags, plac
 
 
 @triton.jit
-def _blur_kernel(
+def _garfast_blur_kernel(
     z, f, y, taps, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride,
     noise_stride, channels, height, width, out_height, out_width, pad_left, pad_top, fir_gain, alpha, gain, clamp,
     TAPS: tl.constexpr, FLIP: tl.constexpr, LAST: tl.constexpr, KEEP: tl.constexpr, EPILOGUE: tl.constexpr,
@@ -90,7 +90,7 @@ def blur_epilogue(
     block_pixels = min(1024 // block_channels, triton.next_power_of_2(out_height * out_width))
     grid = (triton.cdiv(out_height * out_width, block_pixels) * triton.cdiv(channels, block_channels) * batch,)
     with _dispatch.device_of(out):
-        _blur_kernel[grid](
+        _garfast_blur_kernel[grid](
             *(z, f, y, taps, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride, channels),
             *(z.shape[2], z.shape[3], out_height, out_width, padding[0], padding[2], gain, alpha, act_gain, clamp),
             TAPS=taps.shape[0],

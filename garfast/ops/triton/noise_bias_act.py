@@ -109,7 +109,7 @@ def _block(row_blocks, lane_blocks):
 
 
 @triton.jit
-def _forward_kernel(
+def _garfast_forward_kernel(
     x, y, scale_channel, scale_map, shift_map, noise, strength, bias, scale_stride, shift_stride, noise_stride,
     channels, rows, lanes, row_blocks, lane_blocks, alpha, gain, clamp,
     LAST: tl.constexpr, HAS_D: tl.constexpr, HAS_SCALE: tl.constexpr, SCALE_FULL: tl.constexpr,
@@ -138,7 +138,7 @@ def _forward_kernel(
 
 
 @triton.jit
-def _backward_kernel(
+def _garfast_backward_kernel(
     grad_y, y, x, grad_x, grad_scale, grad_shift, row_partials, lane_partials, scale_channel, scale_map, scale_stride,
     channels, rows, lanes, row_blocks, lane_blocks, batch, alpha, gain, clamp,
     LAST: tl.constexpr, HAS_X: tl.constexpr, NEED_X: tl.constexpr, NEED_SCALE: tl.constexpr,
@@ -245,7 +245,7 @@ def forward(
     last, rows, lanes, block_rows, block_lanes = _geometry(x)
     row_blocks, lane_blocks = triton.cdiv(rows, block_rows), triton.cdiv(lanes, block_lanes)
     with _dispatch.device_of(x):
-        _forward_kernel[(x.shape[0] * row_blocks * lane_blocks,)](
+        _garfast_forward_kernel[(x.shape[0] * row_blocks * lane_blocks,)](
             *(x, y, d, m, t, noise, strength, bias, m_stride, t_stride, noise_stride),
             *(x.shape[1], rows, lanes, row_blocks, lane_blocks, alpha, gain, clamp),
             LAST=last,
@@ -284,7 +284,7 @@ def backward(
         lane_partials = y.new_empty(2, batch, row_blocks, lanes, dtype=exact)
     present = {k: v for k, v in flags(native).items() if k in ("HAS_D", "HAS_SCALE", "SCALE_FULL", "CLAMP")}
     with _dispatch.device_of(y):
-        _backward_kernel[(batch * row_blocks * lane_blocks,)](
+        _garfast_backward_kernel[(batch * row_blocks * lane_blocks,)](
             *(grad_y, y, x, grad_x, grad_scale, grad_shift, row_partials, lane_partials, d, m, m_stride),
             *(y.shape[1], rows, lanes, row_blocks, lane_blocks, batch, alpha, gain, clamp),
             LAST=last,
