@@ -1,9 +1,9 @@
 """Build of the native extensions: CMake + ninja drive the compilers, setuptools does the rest (see pyproject.toml).
 
 Needs no torch: the kernels take raw pointers. ``garfast._cpu`` is always built; ``garfast._cuda`` whenever nvcc is
-found. Environment:
+found and can. Environment:
 
-    GARFAST_CUDA=0|1       0: skip CUDA; 1: insist on it; unset: build it when nvcc is found
+    GARFAST_CUDA=0|1       0: skip CUDA; 1: insist on it; unset: build it when nvcc is found, do without if that fails
     TORCH_CUDA_ARCH_LIST   GPU architectures as for PyTorch, e.g. "8.0;9.0+PTX"
     CUDAARCHS              the same as for CMake, e.g. "80;90"
     CUDACXX, CUDA_HOME     which nvcc
@@ -61,18 +61,41 @@ def cuda_architectures() -> str:
 
 
 class CMakeBuild(build_ext):
-    """Configure once, build every wanted target, and leave each module where setuptools looks for it."""
+    """Build each wanted module in a folder of its own, and leave it where setuptools looks for it."""
 
     def run(self) -> None:
-        import pybind11
-
         nvcc = find_nvcc()
         cuda = want_cuda(nvcc)
+        options = ["-DGARFAST_CUDA=ON", f"-DCMAKE_CUDA_COMPILER={nvcc}"]
+        if cuda:
+            options.append(f"-DCMAKE_CUDA_ARCHITECTURES={cuda_architectures()}")
+        output = Path(self.get_ext_fullpath("garfast._cpu")).resolve().parent
+        try:
+            self._build("_cpu", output)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(f"the native build failed: {error}")
+        failure = output / "_cuda_failure.txt"  # which garfast.ops reports
+        failure.unlink(missing_ok=True)
+        if cuda:
+            try:
+                self._build("_cuda", output, *options)
+            except (OSError, subprocess.CalledProcessError) as error:
+                if os.environ.get("GARFAST_CUDA") == "1":
+                    sys.exit(f"the native build failed: {error} (GARFAST_CUDA=0 builds without CUDA)")
+                cuda = False
+                Path(self.get_ext_fullpath("garfast._cuda")).unlink(missing_ok=True)  # of an earlier build
+                failure.write_text(f"{error}\n")
+                print(f"warning: garfast is built without CUDA kernels, which failed: {error}", file=sys.stderr)
         if not cuda:
             self.extensions = [e for e in self.extensions if e.name != "garfast._cuda"]
-        output = Path(self.get_ext_fullpath("garfast._cpu")).resolve().parent
-        build = Path(self.build_temp).resolve()
+
+    def _build(self, target: str, output: Path, *options: str) -> None:
+        import pybind11
+
+        build = Path(self.build_temp).resolve() / target
         build.mkdir(parents=True, exist_ok=True)
+        # A cached absolute path of a deleted isolated build environment (cmake, ninja, pybind11) must not be reused.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
         configure = [
             "cmake",
             f"-S{ROOT}",
@@ -82,23 +105,11 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DGARFAST_OUTPUT_DIR={output}",
-            f"-DGARFAST_CUDA={'ON' if cuda else 'OFF'}",
+            *options,
         ]
-        if cuda:
-            configure += [f"-DCMAKE_CUDA_COMPILER={nvcc}", f"-DCMAKE_CUDA_ARCHITECTURES={cuda_architectures()}"]
-        # A cached absolute path of a deleted isolated build environment (cmake, ninja, pybind11) must not be reused.
-        (build / "CMakeCache.txt").unlink(missing_ok=True)
-        self._call(configure)
+        subprocess.run(configure, check=True)
         jobs = os.environ.get("MAX_JOBS") or str(os.cpu_count() or 1)
-        self._call(["cmake", "--build", str(build), "--parallel", jobs])
-
-    @staticmethod
-    def _call(command: list[str]) -> None:
-        try:
-            subprocess.run(command, check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            hint = " (GARFAST_CUDA=0 builds without CUDA)" if "-DGARFAST_CUDA=ON" in command else ""
-            sys.exit(f"the native build failed in '{command[0]} {command[1]}': {error}{hint}")
+        subprocess.run(["cmake", "--build", str(build), "--target", target, "--parallel", jobs], check=True)
 
 
 setup(

@@ -1,8 +1,10 @@
-"""The choices that setup.py makes: whether to build CUDA, and for which architectures."""
+"""The choices that setup.py makes: whether to build CUDA, for which architectures, and what if that fails."""
 
 from __future__ import annotations
 
 import runpy
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -59,3 +61,45 @@ def test_architectures_follow_the_environment(build, monkeypatch, variable, valu
 def test_architectures_have_a_portable_default(build, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert build.cuda_architectures() == "80-real;90"
+
+
+@pytest.fixture
+def builder(build: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """The build's command, for which all of CMake fails that has to do with CUDA; and where it writes."""
+    pytest.importorskip("pybind11")
+    from setuptools import Distribution, Extension
+
+    def run(command: list[str], check: bool) -> None:
+        if "-DGARFAST_CUDA=ON" in command:
+            raise subprocess.CalledProcessError(1, command[:2])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("CUDACXX", "/bin/sh")
+    monkeypatch.setenv("CUDAARCHS", "90")
+    modules = [Extension("garfast._cpu", []), Extension("garfast._cuda", [], optional=True)]
+    command = build.CMakeBuild(Distribution({"ext_modules": modules}))
+    command.build_lib, command.build_temp = str(tmp_path / "lib"), str(tmp_path / "temp")
+    command.ensure_finalized()
+    package = tmp_path / "lib" / "garfast"
+    package.mkdir(parents=True)
+    return SimpleNamespace(command=command, failure=package / "_cuda_failure.txt")
+
+
+def test_without_cuda_where_it_fails_to_compile(builder, capsys):
+    builder.command.run()
+    assert [extension.name for extension in builder.command.extensions] == ["garfast._cpu"]
+    assert "warning: garfast is built without CUDA kernels, which failed: Command" in capsys.readouterr().err
+    assert "non-zero exit status" in builder.failure.read_text()
+
+
+def test_insisting_on_cuda_that_fails_to_compile_is_one_sentence(builder, monkeypatch):
+    monkeypatch.setenv("GARFAST_CUDA", "1")
+    with pytest.raises(SystemExit, match=r"the native build failed: Command .*\(GARFAST_CUDA=0 builds without CUDA\)"):
+        builder.command.run()
+
+
+def test_a_failure_is_forgotten_by_the_next_build(builder, monkeypatch):
+    builder.failure.write_text("earlier")
+    monkeypatch.setenv("GARFAST_CUDA", "0")
+    builder.command.run()
+    assert not builder.failure.exists()

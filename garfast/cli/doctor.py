@@ -78,9 +78,9 @@ def _backends() -> Iterator[Finding]:
         yield Finding(section, "cpu", "ok" if cpu.openmp else "off", detail, suggestion)
     unbuilt, unusable = _native.cuda_missing(), _native.why_not("cuda")
     if unbuilt:
+        detail, _, suggestion = unbuilt.rpartition(": ")
         # Without a GPU there is nothing to gain from building CUDA kernels.
-        suggestion = "install the CUDA toolkit (nvcc) and reinstall garfast" if torch.cuda.is_available() else ""
-        yield Finding(section, "cuda", "off", unbuilt.split(":")[0], suggestion)
+        yield Finding(section, "cuda", "off", detail, suggestion if torch.cuda.is_available() else "")
     else:
         built = f"built for {_native.cuda().architectures}, CUDA {_cuda_version(_native.cuda().cuda_version)}"
         yield Finding(section, "cuda", "off" if unusable else "ok", f"{built}; {unusable}" if unusable else built)

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import re
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -35,7 +36,10 @@ def parse_architectures(text: str) -> tuple[tuple[int, str, bool], ...]:
 
 _CPU, _CPU_MISSING = _load("_cpu", "the native CPU module is missing: install garfast with `pip install .`")
 _CUDA, _CUDA_MISSING = _load(
-    "_cuda", "garfast was built without CUDA kernels: install the CUDA toolkit (nvcc) and reinstall garfast"
+    "_cuda",
+    "garfast's CUDA kernels failed to compile: reinstall it with GARFAST_CUDA=1 to see why"
+    if Path(__file__).parents[1].joinpath("_cuda_failure.txt").exists()
+    else "garfast was built without CUDA kernels: install the CUDA toolkit (nvcc) and reinstall garfast",
 )
 _BUILT = parse_architectures(getattr(_CUDA, "architectures", ""))
 _TRITON_MISSING = "" if importlib.util.find_spec("triton") else "Triton is not installed: `pip install triton`"

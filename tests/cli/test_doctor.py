@@ -69,6 +69,13 @@ def test_doctor_suggests_what_to_do_about_a_missing_package_and_module(monkeypat
     assert "needs a C++ compiler" in result.output
 
 
+def test_doctor_says_that_the_cuda_kernels_failed_to_compile(monkeypatch):
+    monkeypatch.setattr(_native, "_CUDA", None)
+    monkeypatch.setattr(_native, "_CUDA_MISSING", "it failed: reinstall it")
+    result = CliRunner().invoke(main, ["doctor"])
+    assert "it failed\n" in result.output
+
+
 def test_version_and_help_list_every_command():
     assert __version__ in CliRunner().invoke(main, ["--version"]).output
     output = CliRunner().invoke(main, ["--help"]).output
