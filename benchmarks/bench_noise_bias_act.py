@@ -23,8 +23,7 @@ TERMS = ("scale_map", "shift_map", "noise", "noise_strength", "bias")
 def arguments(channels: int, size: int, batch: int, last: bool, gradients: bool) -> dict[str, torch.Tensor]:
     a = layers.styled_arguments(layers.Layer(size, channels, channels, 1), batch)
     a = {name: a[name] for name in ("x", *TERMS)}
-    if last:
-        a["x"] = a["x"].to(memory_format=torch.channels_last)
+    a["x"] = a["x"].contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     return {name: value.requires_grad_(gradients) for name, value in a.items()}
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from garfast.bench import cases
 from garfast.bench.layers import GENERATOR_256, Layer
 from garfast.bench.timing import as_in_networks, compiled
 
@@ -33,22 +34,7 @@ CHOSEN = tuple(layer for layer in GENERATOR_256 if layer.resolution <= 64 or not
 
 def styled_arguments(layer: Layer, batch: int, requires_grad: Sequence[str] = ()) -> dict[str, Tensor]:
     """Random tensor arguments of modulated_conv2d, by name; gradients for the names in ``requires_grad``."""
-    generator = torch.Generator().manual_seed(0)
-    source, size = layer.resolution // layer.up, layer.resolution
-
-    def random(*shape: int, dtype: torch.dtype = DTYPE) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
-
-    arguments = {
-        "x": random(batch, layer.in_channels, source, source),
-        "weight": random(layer.out_channels, layer.in_channels, 3, 3),
-        "style": random(batch, layer.in_channels, dtype=torch.float32),
-        "scale_map": random(batch, 1, size, size),
-        "shift_map": random(batch, 1, size, size),
-        "noise": random(batch, 1, size, size),
-        "noise_strength": random(1, dtype=torch.float32).reshape(()),
-        "bias": random(layer.out_channels, dtype=torch.float32),
-    }
+    arguments = cases.styled_arguments(layer, batch, DEVICE, DTYPE)
     for name in requires_grad:
         arguments[name].requires_grad_()
     return arguments

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,6 +59,26 @@ def _timed(run: Callable[[], Tensor], leaves: Sequence[Tensor], direction: str) 
     return both
 
 
+def styled_arguments(layer: Layer, batch: int, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Random tensor arguments of modulated_conv2d, by name."""
+    size, source = layer.resolution, layer.resolution // layer.up
+    new: Any = {"device": device, "dtype": dtype}
+    x = torch.randn(batch, layer.in_channels, source, source, **new)
+    weight = torch.randn(layer.out_channels, layer.in_channels, 3, 3, **new) / math.sqrt(9 * layer.in_channels)
+    if x.is_cuda and dtype.itemsize == 2:  # as the generator keeps them, see docs/convolutions.md
+        x, weight = (value.contiguous(memory_format=torch.channels_last) for value in (x, weight))
+    return {
+        "x": x,
+        "weight": weight,
+        "style": 1 + 0.1 * torch.randn(batch, layer.in_channels, **new),
+        "scale_map": 1 + 0.1 * torch.randn(batch, 1, size, size, **new),
+        "shift_map": 0.1 * torch.randn(batch, 1, size, size, **new),
+        "noise": torch.randn(batch, 1, size, size, **new),
+        "noise_strength": torch.full((), 0.1, **new),
+        "bias": torch.randn(layer.out_channels, **new),
+    }
+
+
 def modulated_conv2d_cases(
     device: str, dtype: torch.dtype, batches: Iterable[int], layers: Sequence[Layer] = tuple(GENERATOR_256)
 ) -> list[Case]:
@@ -68,35 +89,9 @@ def modulated_conv2d_cases(
             for direction in DIRECTIONS:
 
                 def make(impl: str, layer: Layer = layer, batch: int = batch, direction: str = direction) -> Function:
-                    size, source = layer.resolution, layer.resolution // layer.up
-                    new: Any = {"device": device, "dtype": dtype}
-                    x = torch.randn(batch, layer.in_channels, source, source, **new)
-                    weight = torch.randn(layer.out_channels, layer.in_channels, 3, 3, **new)
-                    weight /= math.sqrt(9 * layer.in_channels)
-                    if x.is_cuda and dtype.itemsize == 2:  # as the generator keeps them, see docs/convolutions.md
-                        x, weight = (value.contiguous(memory_format=torch.channels_last) for value in (x, weight))
-                    style = 1 + 0.1 * torch.randn(batch, layer.in_channels, **new)
-                    scale_map = 1 + 0.1 * torch.randn(batch, 1, size, size, **new)
-                    shift_map = 0.1 * torch.randn(batch, 1, size, size, **new)
-                    noise = torch.randn(batch, 1, size, size, **new)
-                    strength = torch.full((), 0.1, **new)
-                    bias = torch.randn(layer.out_channels, **new)
-
-                    def run() -> Tensor:
-                        return ops.modulated_conv2d(
-                            x,
-                            weight,
-                            style,
-                            scale_map=scale_map,
-                            shift_map=shift_map,
-                            noise=noise,
-                            noise_strength=strength,
-                            bias=bias,
-                            up=layer.up,
-                            impl=impl,
-                        )
-
-                    return _timed(run, [x, weight, style, scale_map, shift_map, noise, strength, bias], direction)
+                    arguments = styled_arguments(layer, batch, device, dtype)
+                    run = partial(ops.modulated_conv2d, **arguments, up=layer.up, impl=impl)  # type: ignore[arg-type]
+                    return _timed(run, list(arguments.values()), direction)
 
                 bytes_ = layer.min_bytes(batch, dtype.itemsize)
                 flops = layer.flops(batch)
