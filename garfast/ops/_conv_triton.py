@@ -47,6 +47,9 @@ def why_not(x: Tensor, weight: Tensor, taps: Tensor | None) -> str:
         return "a sample or the weight has 2^31 elements or more"
     if sum((size - 1) * stride for size, stride in zip(x.shape[1:], x.stride()[1:], strict=True)) >= 2**31:
         return "a sample of x spans 2^31 elements of memory or more"
+    # The largest tile takes 96 KiB of shared memory in float32.
+    if x.is_cuda and torch.cuda.get_device_capability(x.device) < (8, 0):
+        return "it needs compute capability 8.0"
     return ""
 
 

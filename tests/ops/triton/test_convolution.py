@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from garfast.ops import _conv_choice, _conv_triton, use_convolution
 from garfast.ops.triton import convolution
@@ -88,6 +89,14 @@ def test_up_sampling_and_float64_stay_with_the_library(device, launches):
     assert launches == []
     x = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     assert _conv_triton.why_not(x, x, None) == "it has no torch.float64"
+
+
+def test_needs_the_shared_memory_of_later_gpus(monkeypatch):
+    with FakeTensorMode():
+        x, weight = torch.empty(1, 8, 4, 4, device="cuda"), torch.empty(8, 8, 3, 3, device="cuda")
+    for capability, reason in (((7, 5), "it needs compute capability 8.0"), ((8, 0), "")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert _conv_triton.why_not(x, weight, None) == reason
 
 
 def test_is_measured_against_the_library(device, monkeypatch, tmp_path):
