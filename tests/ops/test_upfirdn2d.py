@@ -223,3 +223,11 @@ def test_malformed_arguments_get_a_sentence(impl, options, sentence):
 def test_triton_is_refused():
     with pytest.raises(BackendUnavailableError, match="no Triton kernel"):
         upfirdn2d(X, BLUR, impl="triton")
+
+
+@pytest.mark.gpu
+def test_a_launch_that_fails_does_not_fail_the_next():
+    x = torch.ones(1, 1, 4, 4, device="cuda")
+    with pytest.raises(RuntimeError, match="upfirdn2d"):  # more taps than shared memory holds
+        upfirdn2d(x, torch.ones(300, 300, device="cuda"), padding=300, impl="cuda")
+    assert upfirdn2d(x, torch.ones(1, device="cuda"), impl="cuda").sum() == 16
