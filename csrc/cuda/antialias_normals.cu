@@ -4,6 +4,7 @@
 #include "garfast/antialias_normals.h"
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
+#include "garfast/cuda_raster.h"
 
 namespace garfast {
 namespace cuda {
@@ -11,16 +12,7 @@ namespace {
 
 using namespace baseline;
 
-constexpr int kThreads = 128;
-
-__device__ int64_t thread_number() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
-
-__global__ void __launch_bounds__(kThreads) project_outline_kernel(AntialiasScene<float> s) {
-  const int64_t i = thread_number();
-  if (i >= s.batch * s.num_vertices) return;
-  s.screen[i] = raster_vertex(s.vertices + 3 * i, s.vertex_normals + 3 * i, s.camera + 4 * (i / s.num_vertices),
-                              s.pinhole, s.near);
-}
+constexpr int kThreads = kRasterThreads;
 
 __global__ void __launch_bounds__(kThreads) slot_kernel(AntialiasScene<float> s) {
   const int64_t i = thread_number();
@@ -30,16 +22,6 @@ __global__ void __launch_bounds__(kThreads) slot_kernel(AntialiasScene<float> s)
                   if (x.depth < shown_depth(s, at))
                     atomicMin(s.slots + slot_index(s.levels, s.batch, at) + direction, slot_key(x.distance, edge));
                 });
-}
-
-__device__ LevelPixel level_pixel(const RasterLevels& levels, int64_t batch, int64_t i) {
-  LevelPixel p{0, 0, 0, 0};
-  while (i >= batch * levels.start[p.level + 1]) ++p.level;
-  const int64_t plane = int64_t(levels.height[p.level]) * levels.width[p.level], k = i - batch * levels.start[p.level];
-  p.sample = k / plane;
-  p.row = int32_t(k % plane / levels.width[p.level]);
-  p.column = int32_t(k % plane % levels.width[p.level]);
-  return p;
 }
 
 __global__ void __launch_bounds__(kThreads) blend_kernel(AntialiasParams<float> p, int64_t pixels) {
@@ -68,11 +50,6 @@ __global__ void __launch_bounds__(kThreads) outline_vertex_kernel(AntialiasBackw
   raster_vertex_backward(p.grad_corners + 3 * b * s.num_triangles, s.offsets, s.corners, v, s.vertices + 3 * i,
                          s.camera + 4 * b, s.pinhole, p.grad_vertices + 3 * i, p.grad_vertex_normals + 3 * i,
                          p.grad_camera_parts + 4 * i);
-}
-
-void project(const char* what, const AntialiasScene<float>& s, cudaStream_t stream) {
-  const int64_t vertices = s.batch * s.num_vertices;
-  if (vertices > 0) launch(what, project_outline_kernel, blocks_for(vertices, kThreads), kThreads, 0, stream, s);
 }
 
 }  // namespace

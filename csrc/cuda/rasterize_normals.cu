@@ -4,6 +4,7 @@
 // its own pixels and adds up in a fixed order, then each vertex gathers over its corners.
 #include "garfast/cuda_kernels.h"
 #include "garfast/cuda_launch.h"
+#include "garfast/cuda_raster.h"
 
 namespace garfast {
 namespace cuda {
@@ -11,40 +12,10 @@ namespace {
 
 using namespace baseline;
 
-constexpr int kThreads = 128;
+constexpr int kThreads = kRasterThreads;
 constexpr unsigned kWarp = 0xffffffffu;
 // A lane goes through boxes of up to this many pixels by itself; its warp helps with bigger ones.
 constexpr int kLaneBox = 32;
-
-// Where a pixel of the flat buffers lies.
-struct PixelPlace {
-  int level;
-  int32_t row, column;
-  int64_t sample, offset, plane;  // offset: within the plane
-  int64_t channel0;               // of three channels: where the first one's plane starts
-};
-
-__device__ PixelPlace pixel_place(const RasterLevels& levels, int64_t batch, int64_t i) {
-  PixelPlace p;
-  p.level = 0;
-  while (i >= batch * levels.start[p.level + 1]) ++p.level;
-  const int64_t start = batch * levels.start[p.level];
-  p.plane = int64_t(levels.height[p.level]) * levels.width[p.level];
-  p.sample = (i - start) / p.plane;
-  p.offset = (i - start) % p.plane;
-  p.row = int32_t(p.offset / levels.width[p.level]);
-  p.column = int32_t(p.offset % levels.width[p.level]);
-  p.channel0 = 3 * (start + p.sample * p.plane);
-  return p;
-}
-
-__global__ void __launch_bounds__(kThreads)
-    project_kernel(const float* vertices, const float* normals, const float* camera, RasterVertex<float>* screen,
-                   int64_t total, int64_t num_vertices, bool pinhole, float near) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= total) return;
-  screen[i] = raster_vertex(vertices + 3 * i, normals + 3 * i, camera + 4 * (i / num_vertices), pinhole, near);
-}
 
 // Whether a triangle is drawn, and the order of its corners that makes it a front face.
 __device__ bool front_order(const RasterVertex<float>* screen, const int32_t* triangle, bool cull, int32_t* order) {
@@ -72,7 +43,7 @@ __device__ void draw_pixel(const PixelTriangle<float>& t, const bool* owned, int
 }
 
 __global__ void __launch_bounds__(kThreads) draw_kernel(RasterizeParams<float> p) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = thread_number();
   const bool exists = i < p.batch * p.num_triangles;
   const int64_t b = exists ? i / p.num_triangles : 0;
   const int32_t triangle = exists ? int32_t(i % p.num_triangles) : 0;
@@ -118,9 +89,9 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(RasterizeParams<float> p
 }
 
 __global__ void __launch_bounds__(kThreads) resolve_kernel(RasterizeParams<float> p, int64_t total) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = thread_number();
   if (i >= total) return;
-  const PixelPlace place = pixel_place(p.levels, p.batch, i);
+  const LevelPixel place = level_pixel(p.levels, p.batch, i);
   const int32_t id = raster_key_triangle(p.keys[i]);
   float b[3] = {0.0f, 0.0f, 0.0f}, n[3] = {0.0f, 0.0f, 0.0f}, depth = 0.0f;
   if (id >= 0) {
@@ -150,15 +121,16 @@ __global__ void __launch_bounds__(kThreads) resolve_kernel(RasterizeParams<float
   p.ids[i] = id;
   p.mask[i] = id >= 0 ? 1.0f : 0.0f;
   p.depth[i] = depth;
+  const int64_t plane = int64_t(p.levels.height[place.level]) * p.levels.width[place.level];
+  const int64_t i3 = flat_index(p.levels, p.batch, place, 3);
   for (int c = 0; c < 3; ++c) {
-    const int64_t at = place.channel0 + c * place.plane + place.offset;
-    p.normals[at] = n[c];
-    p.barycentrics[at] = b[c];
+    p.normals[i3 + c * plane] = n[c];
+    p.barycentrics[i3 + c * plane] = b[c];
   }
 }
 
 __global__ void __launch_bounds__(kThreads) triangle_backward_kernel(RasterizeBackwardParams<float> p) {
-  const int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  const int64_t i = thread_number() / 32;
   const int lane = threadIdx.x % 32;
   if (i >= p.batch * p.num_triangles) return;
   RasterCornerGrad<float> sum[3] = {};
@@ -171,20 +143,12 @@ __global__ void __launch_bounds__(kThreads) triangle_backward_kernel(RasterizeBa
 }
 
 __global__ void __launch_bounds__(kThreads) vertex_backward_kernel(RasterizeBackwardParams<float> p) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  const int64_t i = thread_number();
   if (i >= p.batch * p.num_vertices) return;
   const int64_t b = i / p.num_vertices, v = i % p.num_vertices;
   raster_vertex_backward(p.grad_corners + 3 * b * p.num_triangles, p.offsets, p.corners, v, p.vertices + 3 * i,
                          p.camera + 4 * b, p.pinhole, p.grad_vertices + 3 * i, p.grad_vertex_normals + 3 * i,
                          p.grad_camera_parts + 4 * i);
-}
-
-template <typename Params>
-void project(const char* what, const Params& p, cudaStream_t stream) {
-  const int64_t vertices = p.batch * p.num_vertices;
-  if (vertices > 0)
-    launch(what, project_kernel, blocks_for(vertices, kThreads), kThreads, 0, stream, p.vertices, p.vertex_normals,
-           p.camera, p.screen, vertices, p.num_vertices, p.pinhole, p.near);
 }
 
 }  // namespace
