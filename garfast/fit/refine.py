@@ -24,6 +24,7 @@ from garfast.fit.refine_losses import NUM_LANDMARKS, renormalise
 from garfast.fit.refine_problem import Problem, Variables, frozen, noise_maps, state_of
 from garfast.fit.refine_state import RefineOutcome, RefineState, RefineTarget, StageOutcome
 from garfast.morphable import MorphableModel
+from garfast.ops._dispatch import resolve
 
 if TYPE_CHECKING:
     from garfast.networks.renderer import Renderer
@@ -58,7 +59,7 @@ def refine(
             once, not B times.
         at_once: faces whose losses and gradients are computed together, which bounds the memory; None: all. The
             gradients are those of all faces whatever the number.
-        capture: whether to run each stage as a CUDA graph; None: on a GPU, yes.
+        capture: whether to run each stage as a CUDA graph; None: on a GPU, if that can be done.
         impl: implementation of the rasteriser.
         progress: called with the stage's name, the iteration and the number of iterations.
 
@@ -134,8 +135,12 @@ def _run(
     first: dict[str, Tensor] = {}
     step: Callable[[], None] = descent.iterate
     for iteration in range(stage.steps):
-        if iteration == 1 and (capture if capture is not None else variables.exp.is_cuda):
-            step = captured(descent)
+        if iteration == 1 and (capture if capture is not None else _capturable(problems[0][2])):
+            try:
+                step = captured(descent)
+            except RuntimeError:  # something reads on the host, or memory is short: slower without, but the same
+                if capture:
+                    raise
         step()
         if iteration == 0:
             first = {name: value.clone() for name, value in descent.values.items()}
@@ -156,6 +161,12 @@ def _computes(problem: Problem, stage: RefineStage) -> bool:
     photometric = weights.photometric > 0 and problem.renderer is not None
     perceptual = weights.perceptual > 0 and problem.features is not None
     return weights.landmark > 0 or normals or photometric or perceptual
+
+
+def _capturable(problem: Problem) -> bool:
+    """Whether iterations run on a GPU and read nothing on the host, as the rasteriser's reference does."""
+    on_gpu = problem.model.device.type == "cuda"
+    return on_gpu and resolve("rasterize_normals", problem.impl, "cuda") != "reference"
 
 
 def _shared_prior(variables: Variables, faces: int) -> Tensor:

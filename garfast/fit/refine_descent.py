@@ -142,29 +142,33 @@ class Descent:
 
 
 def captured(descent: Descent) -> Callable[[], None]:
-    """An iteration as one CUDA graph; the descent is as before when this returns.
+    """An iteration as one CUDA graph; the descent is as before when this returns or raises.
 
     Args:
         descent: its leaves are on a GPU.
+
+    Raises:
+        RuntimeError: an iteration cannot be captured.
     """
     saved = [tensor.clone() for tensor in descent.tensors()]
-
-    def restore() -> None:
-        for tensor, value in zip(descent.tensors(), saved, strict=True):
-            tensor.copy_(value)
-
     device = descent.active.device
     with torch.cuda.device(device):
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(_WARMUPS):
+        current = torch.cuda.current_stream()
+        try:
+            side = torch.cuda.Stream()
+            side.wait_stream(current)
+            with torch.cuda.stream(side):
+                for _ in range(_WARMUPS):
+                    descent.iterate()
+            current.wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
                 descent.iterate()
-        torch.cuda.current_stream().wait_stream(side)
-        restore()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            descent.iterate()
-        # Capturing runs nothing, but `iterate` has switched the leaves' gradients on and off on the host as it should.
-        restore()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own
+            for leaf in descent.leaves.values():
+                leaf.requires_grad_(False)  # an iteration that fails leaves them on
+            # The warm-ups moved the descent; capturing runs nothing.
+            for tensor, value in zip(descent.tensors(), saved, strict=True):
+                tensor.copy_(value)
     return graph.replay

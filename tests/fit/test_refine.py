@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from garfast.errors import ArgumentError, WeightsFileError
-from garfast.fit.refine import refine
+from garfast.fit.refine import _capturable, refine
 from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
 from garfast.fit.refine_descent import Descent
 from garfast.fit.refine_judge import judge
@@ -144,6 +145,31 @@ def test_an_iteration_reads_nothing_back(tiny_model: MorphableModel, renderer: R
     pointers = [tensor.data_ptr() for tensor in descent.tensors()]
     descent.iterate()
     assert pointers == [tensor.data_ptr() for tensor in descent.tensors()]
+
+
+def test_what_cannot_be_captured_is_iterated(
+    tiny_model: MorphableModel, faces: Faces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RefineConfig((replace(GEOMETRIC, steps=3),))
+    expected = refine(tiny_model, None, faces.target, faces.start, config).state
+    for name in ("device", "current_stream", "set_stream", "Stream", "stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock())
+    monkeypatch.setattr(torch.cuda, "graph", MagicMock(side_effect=RuntimeError("not while capturing")))
+    monkeypatch.setattr("garfast.fit.refine._capturable", lambda problem: True)
+    found = refine(tiny_model, None, faces.target, faces.start, config).state
+    assert torch.equal(found.shape, expected.shape)
+    assert torch.equal(found.exp, expected.exp)
+    with pytest.raises(RuntimeError, match="not while capturing"):
+        refine(tiny_model, None, faces.target, faces.start, config, capture=True)
+
+
+def test_the_reference_rasteriser_is_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = MagicMock(impl="auto", model=MagicMock(device=torch.device("cuda")))
+    for backend, capturable in (("reference", False), ("cuda", True)):
+        monkeypatch.setattr("garfast.fit.refine.resolve", MagicMock(return_value=backend))
+        assert _capturable(problem) is capturable
+    problem.model.device = torch.device("cpu")
+    assert not _capturable(problem)
 
 
 def test_a_batch_is_its_faces(tiny_model: MorphableModel, renderer: Renderer, faces: Faces) -> None:
