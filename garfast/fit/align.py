@@ -207,16 +207,19 @@ def _align_file(file: Path, target: Path, name: str, plan: AlignPlan) -> tuple[i
         photo = read_image(file)
         detections = detect(photo, plan.landmarks, file, plan.device)
         numbers = select_faces(range(1, len(detections) + 1), plan.face)
+        stems = {number: target / face_name(name, number) for number in numbers} | {numbers[0]: target / name}
+        for stem in stems.values():
+            _refuse_another(file, stem)
         reasons, written = [], 0
-        for number in reversed(numbers):
+        for number, stem in reversed(stems.items()):
             try:
                 picture, facts = align_photograph(photo, detections[number - 1], plan)
             except GarfastError as error:
                 reasons.append(str(error) if len(numbers) == 1 else f"face {number}: {error}")
                 continue
-            stem = target / (name if number == numbers[0] else face_name(name, number))
             write_image(stem.with_name(stem.name + plan.suffix), picture, quality=plan.quality)
-            facts |= {"photo": str(file), "photo_bytes": file.stat().st_size, "face": number, "faces": len(detections)}
+            facts |= {"photo": str(file.resolve()), "photo_bytes": file.stat().st_size}
+            facts |= {"face": number, "faces": len(detections)}
             with atomic_path(stem.with_name(stem.name + ".json")) as temporary:
                 temporary.write_text(json.dumps(facts) + "\n")
             written += 1
@@ -266,13 +269,32 @@ def _claim(plan: AlignPlan, target: Path) -> None:
         temporary.write_text(text)
 
 
+def _recorded(path: Path) -> tuple[Path, int] | None:
+    """The photograph that a face's .json names, and its bytes; None where there is no such file."""
+    try:
+        facts = json.loads(path.read_text())
+        return Path(facts["photo"]).resolve(), int(facts["photo_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _refuse_another(file: Path, stem: Path) -> None:
+    """See that a face's files are not those of another photograph, of the same name in another folder.
+
+    Raises:
+        ImageFileError: they are.
+    """
+    recorded = _recorded(stem.with_name(stem.name + ".json"))
+    if recorded is not None and recorded[0] != file.resolve():
+        raise ImageFileError(f"{stem} holds the face of {recorded[0]}, not of {file}: choose another output folder")
+
+
 def _is_done(file: Path, target: Path, name: str, plan: AlignPlan) -> bool:
     path = target / f"{name}.json"
     try:
-        facts = json.loads(path.read_text())
         # A file that was replaced is aligned again.
-        same = facts["photo"] == str(file) and facts["photo_bytes"] == file.stat().st_size
-    except (OSError, ValueError, KeyError, TypeError):
+        same = _recorded(path) == (file.resolve(), file.stat().st_size)
+    except OSError:
         return False
     return same and path.with_name(f"{path.stem}{plan.suffix}").is_file()
 

@@ -86,6 +86,20 @@ def test_a_run_goes_on_and_notices_what_changed(folder, tmp_path):
         align_photographs(find_photographs([folder]), out, AlignPlan(size=64, landmarks="file"), progress=False)
 
 
+def test_a_photograph_of_the_same_name_is_refused(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    _face(tmp_path / "other" / "a.png", (40, 40, 50, 0.0))
+    align_photographs(find_photographs([folder / "a.png"]), out, FILES, progress=False)
+    before = (out / "a.png").read_bytes()
+    report = align_photographs(find_photographs([tmp_path / "other"]), out, FILES, progress=False)
+    assert report.faces == 0
+    ((_, reason),) = report.failed
+    assert f"holds the face of {folder / 'a.png'}, not of {tmp_path / 'other' / 'a.png'}" in reason
+    assert (out / "a.png").read_bytes() == before
+    monkeypatch.chdir(folder)
+    assert align_photographs(find_photographs(["a.png"]), out, FILES, progress=False).skipped == 1
+
+
 def test_several_faces_and_the_smallest(folder, tmp_path):
     plan = AlignPlan(size=16, landmarks="file", face="all", smallest=30, suffix=".jpg")
     report = align_photographs(find_photographs([folder / "deep" / "b.png"]), tmp_path / "one", plan, progress=False)
