@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -59,6 +60,7 @@ def command(
     Without RESULT, the model's mean face. Other coefficients and angles come from the options. The mode renderer draws
     with the renderer's networks, at their size: with style and noise of RESULT, or random ones (--seed).
     """
+    from garfast.fit.edit_output import check_spared
     from garfast.fit.render import neutral_face, render_mesh
     from garfast.fit.saved_face import load_face
     from garfast.io.images import write_image
@@ -67,6 +69,8 @@ def command(
     settings = settings_of(exp, shape, yaw, pitch, roll)
     pixels = None if size is None else parse_size(size)
     saved = None if result is None else load_face(result, model=model)
+    if saved is not None:
+        check_spared(saved, Path(output))
     face = neutral_face(load_model(model).to("cpu")) if saved is None else saved.face
     face = face.changed(settings)
     if mode == "renderer":

@@ -14,9 +14,11 @@ import torch
 from garfast.errors import ArgumentError, GarfastError
 from garfast.fit.animate import Sweep, chosen, sheet, there_and_back, transition
 from garfast.fit.edit import Editor, Look, moved_camera
+from garfast.fit.output import OUTPUT_FILES
 from garfast.fit.render import render_mesh
 from garfast.fit.rendering import Box
 from garfast.fit.saved_face import Face, SavedFace
+from garfast.fit.sequence_output import SEQUENCE_FILES
 from garfast.fit.texture import unwrap
 from garfast.io.atomic import atomic_folder, check_free, holds_only
 from garfast.io.images import IMAGE_SUFFIXES, write_image
@@ -28,6 +30,9 @@ from garfast.ops import vertex_normals
 # Tiles of one row of a sheet.
 _TILES = 7
 _FILES = {"edited.png", "sheet.png", "mesh.glb", "mesh.png", FILE_NAME, "frames", "edited.gif"}
+
+# What is in the folders that faces come from: fits, films and edits.
+_FITS = {*OUTPUT_FILES, *SEQUENCE_FILES, *_FILES}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +81,10 @@ def write_edit(
         progress: called with 1 for each picture drawn.
 
     Raises:
-        ArgumentError: an animation without clips, or a picture of them.
+        ArgumentError: an animation without clips, or a picture of them; or see `check_spared`.
         OutputError: it cannot be written.
     """
-    if saved.photo_file is not None and output.resolve() == saved.photo_file.resolve():
-        raise ArgumentError(f"{output} is the photograph that was fitted: choose another name")
+    check_spared(saved, output)
     suffix = output.suffix.lower()
     if suffix in ANIMATION_SUFFIXES and not clips:
         raise ArgumentError(f"{output.name} is an animation: say what moves with --sweep or --to, or write a .png")
@@ -113,6 +117,20 @@ def write_edit(
                 write_image(folder / f"{number:04d}.png", frame)
         if clips:
             write_animation(staging / "edited.gif", moving, fps=fps)
+
+
+def check_spared(saved: SavedFace, output: Path) -> None:
+    """See that what is to be written is neither the photograph of a fit nor a file of the fit itself.
+
+    Raises:
+        ArgumentError: it is.
+    """
+    target = output.resolve()
+    photographs = [path.resolve() for path in (saved.photo_path, saved.recorded_file) if path is not None]
+    if target in photographs:
+        raise ArgumentError(f"{output} is the photograph that was fitted: choose another name")
+    if target.parent == saved.folder.resolve() and target.name in _FITS and target.is_file():
+        raise ArgumentError(f"{output} is a file of the fit itself: choose another name")
 
 
 def _is_edit(folder: Path) -> bool:

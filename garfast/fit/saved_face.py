@@ -128,10 +128,15 @@ class SavedFace:
     latent: Path
 
     @property
+    def recorded_file(self) -> Path | None:
+        """Where the photograph was when it was fitted, as far as that is known."""
+        recorded = self.parameters.info.get("image", {}).get("file")
+        return None if recorded is None else Path(recorded)
+
+    @property
     def photo_file(self) -> Path | None:
         """Where the photograph is or was, as far as that is known."""
-        recorded = self.parameters.info.get("image", {}).get("file")
-        return self.photo_path or (None if recorded is None else Path(recorded))
+        return self.photo_path or self.recorded_file
 
     @cached_property
     def photo(self) -> np.ndarray:

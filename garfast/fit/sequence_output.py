@@ -27,7 +27,7 @@ from garfast.ops import vertex_normals
 
 SEQUENCE_FILE = "sequence.json"
 FORMAT, SCHEMA = "garfast-sequence", 1
-_FILES = {SEQUENCE_FILE, "sequence.npz", FRAMES, LATENTS, "mesh.glb", "mesh.png", "overlay.mp4", "overlay.gif"}
+SEQUENCE_FILES = {SEQUENCE_FILE, "sequence.npz", FRAMES, LATENTS, "mesh.glb", "mesh.png", "overlay.mp4", "overlay.gif"}
 
 # Longest side of the overlay, and of its texture.
 _SIDE, _TEXTURE = 640, 512
@@ -91,7 +91,7 @@ def save_sequence(
 
 def is_sequence(folder: Path) -> bool:
     """Whether `save_sequence` wrote a folder and all that is in it."""
-    return (folder / SEQUENCE_FILE).is_file() and holds_only(folder, _FILES)
+    return (folder / SEQUENCE_FILE).is_file() and holds_only(folder, SEQUENCE_FILES)
 
 
 def best_frame(sequence: FittedSequence) -> int:

@@ -101,6 +101,21 @@ def test_an_edit_does_not_overwrite_its_photograph(fits: Path) -> None:
     assert photo.read_bytes() == before
 
 
+def test_pictures_do_not_overwrite_what_they_come_from(fits: Path, tmp_path: Path) -> None:
+    photo = Path(json.loads((fits / "anna" / "params.json").read_text())["image"]["file"])
+    texture = fits / "anna" / "mesh.png"
+    before = photo.read_bytes(), texture.read_bytes()
+    shutil.copy(photo, tmp_path / "copy.png")
+    edit = ("edit", fits / "anna", "--exp", "smile=1", "--no-renderer", "--size", "48", "--photo", "copy.png")
+    for command in (("render", fits / "anna"), edit):
+        for output, words in ((photo, "is the photograph that was fitted"), (texture, "is a file of the fit itself")):
+            refused = run(*command, "-o", output)
+            assert refused.exit_code == 1
+            assert words in refused.output
+    assert run(*edit, "-o", "copy.png").exit_code == 1
+    assert before == (photo.read_bytes(), texture.read_bytes())
+
+
 def test_an_edit_does_not_replace_a_fit(fits: Path, tmp_path: Path) -> None:
     shutil.copytree(fits / "anna", tmp_path / "mine")
     before = sorted(path.name for path in (tmp_path / "mine").iterdir())
