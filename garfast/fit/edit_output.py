@@ -21,7 +21,7 @@ from garfast.fit.saved_face import Face, SavedFace
 from garfast.fit.sequence_output import SEQUENCE_FILES
 from garfast.fit.texture import unwrap
 from garfast.io.atomic import atomic_folder, check_free, holds_only
-from garfast.io.images import IMAGE_SUFFIXES, write_image
+from garfast.io.images import write_image, written_format
 from garfast.io.meshes import MeshArrays, write_glb
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters, save_parameters
 from garfast.io.video import ANIMATION_SUFFIXES, write_animation
@@ -88,7 +88,7 @@ def write_edit(
     suffix = output.suffix.lower()
     if suffix in ANIMATION_SUFFIXES and not clips:
         raise ArgumentError(f"{output.name} is an animation: say what moves with --sweep or --to, or write a .png")
-    is_picture = suffix in IMAGE_SUFFIXES and suffix not in ANIMATION_SUFFIXES
+    is_picture = written_format(output) is not None and suffix not in ANIMATION_SUFFIXES
     if is_picture and clips:
         raise ArgumentError(f"{output.name} is one picture: write a sweep to a folder, a .gif or an .mp4")
     replaced = overwrite and _is_edit(output)

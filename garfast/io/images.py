@@ -135,13 +135,21 @@ def write_image(path: str | os.PathLike[str], array: np.ndarray, *, quality: int
     array = np.asarray(array)
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         raise ArgumentError(f"write_image takes uint8 [H,W], [H,W,3] or [H,W,4], not {array.dtype} {list(array.shape)}")
-    image_format = Image.registered_extensions().get(path.suffix.lower())
-    if image_format is None or image_format not in Image.SAVE:
+    image_format = written_format(path)
+    if image_format is None:
         raise ArgumentError(f"cannot write an image named {path.name}: use a suffix such as .png or .jpg")
     # PNG's default level 6 takes four times as long as 3 for files a few per cent smaller.
     options = {"compress_level": 3} if image_format == "PNG" else {"quality": quality}
     with atomic_path(path) as temporary:
         Image.fromarray(np.ascontiguousarray(array)).save(temporary, format=image_format, **options)
+
+
+def written_format(path: Path) -> str | None:
+    """The format in which a picture of this name is written, by its suffix; None where there is none."""
+    from PIL import Image
+
+    image_format = Image.registered_extensions().get(path.suffix.lower())
+    return image_format if image_format in Image.SAVE else None
 
 
 def _integer_bits(image: Image) -> int:

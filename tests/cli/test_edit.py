@@ -37,11 +37,12 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_edits_a_photograph(fits: Path, tmp_path: Path) -> None:
-    result = run("edit", fits / "anna", "--exp", "smile=1.5", "--yaw", "+=10", "--no-renderer", "-o", "smile.png")
+@pytest.mark.parametrize("name", ["smile.png", "smile.jfif"])
+def test_edits_a_photograph(fits: Path, tmp_path: Path, name: str) -> None:
+    result = run("edit", fits / "anna", "--exp", "smile=1.5", "--yaw", "+=10", "--no-renderer", "-o", name)
     assert result.exit_code == 0, result.output
-    assert "photograph and texture -> smile.png" in result.output
-    assert read_image(tmp_path / "smile.png").shape == (240, 200, 3)
+    assert f"photograph and texture -> {name}" in result.output
+    assert read_image(tmp_path / name).shape == (240, 200, 3)
 
 
 def test_sweeps_to_a_gif(fits: Path, tmp_path: Path) -> None:
