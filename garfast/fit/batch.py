@@ -180,10 +180,8 @@ def fit_images(
                 report.written.append((job.source, target))
                 if done is not None:
                     done(outcome, target)
-            except GarfastError as error:
-                fail(job.source, error)
-            except Exception as error:  # a fault of ours, or no memory: it must not cost the photographs that follow
-                fail(job.source, _unexpected(error))
+            except Exception as error:  # it must not cost the photographs that follow
+                fail(job.source, as_expected(error))
 
     for image, folder in tqdm(todo, unit="photo", disable=None if progress and len(todo) > 1 else True):
         try:
@@ -196,10 +194,8 @@ def fit_images(
                 waiting.append((Job(photo, detections[index - 1], image, index, len(detections)), target))
                 if len(waiting) == batch:
                     flush()
-        except GarfastError as error:
-            fail(image, error)
         except Exception as error:  # as above
-            fail(image, _unexpected(error))
+            fail(image, as_expected(error))
     flush()
     return report
 
@@ -208,13 +204,14 @@ def _together(fitter: Fitter, jobs: list[Job]) -> list[FitResult | GarfastError]
     """Fit faces together; what makes all of them fail is the failure of each."""
     try:
         return fitter.fit_many(jobs)
-    except GarfastError as error:
-        return [error] * len(jobs)
     except Exception as error:  # as above
-        return [_unexpected(error)] * len(jobs)
+        return [as_expected(error)] * len(jobs)
 
 
-def _unexpected(error: Exception) -> GarfastError:
+def as_expected(error: Exception) -> GarfastError:
+    """A failure in a sentence: as it is, or, where it is a fault of ours or no memory, what it is called."""
+    if isinstance(error, GarfastError):
+        return error
     what = f"{type(error).__name__} ({str(error).partition(chr(10))[0]})"
     return GarfastError(f"an unexpected {what}: please report it")
 

@@ -47,11 +47,9 @@ def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite:
         ArgumentError: a value of the fit is NaN or infinite.
     """
     target = Path(folder)
-    own = {*OUTPUT_FILES, LATENT_FILE}
-    replace = overwrite and (target / FILE_NAME).is_file() and holds_only(target, own)
     if (target / FILE_NAME).is_file() and not overwrite:
         raise OutputError(f"{target} holds a fit already: overwrite it (--overwrite) or choose another output folder")
-    with atomic_folder(target, replace=replace) as staging:
+    with atomic_folder(target, replace=overwrite and is_fit(target)) as staging:
         mesh = result.mesh_arrays()
         glb = glb_bytes(mesh)
         (staging / "mesh.glb").write_bytes(glb)
@@ -72,6 +70,11 @@ def save_result(result: FitResult, folder: str | os.PathLike[str], *, overwrite:
             save_latent(staging / LATENT_FILE, result.appearance.latent)
         save_parameters(staging / FILE_NAME, result.parameters())
     return target
+
+
+def is_fit(folder: Path) -> bool:
+    """Whether `save_result` wrote a folder and all that is in it."""
+    return (folder / FILE_NAME).is_file() and holds_only(folder, {*OUTPUT_FILES, LATENT_FILE})
 
 
 def refinement_fact(result: FitResult) -> str:

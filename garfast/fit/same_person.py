@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from garfast.errors import GarfastError, LandmarkError
-from garfast.fit.batch import BatchReport, output_names
-from garfast.fit.output import save_result
+from garfast.fit.batch import BatchReport, as_expected, output_names
+from garfast.fit.output import is_fit, save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.io.atomic import check_free, check_writable
@@ -37,14 +37,15 @@ def fit_same_person(
 
     Raises:
         LandmarkError: fewer than two photographs are given, or show a face.
-        GarfastError: whatever fitting and writing raise.
+        OutputError: a folder holds other files than an earlier fit's.
+        GarfastError: whatever fitting raises.
     """
     if len(images) < 2:
         raise LandmarkError("--same-person needs at least two photographs of the person")
     check_writable(output)
     folders_of = dict(zip(images, (output / name for name in output_names(images)), strict=True))
     for folder in folders_of.values():
-        check_free(folder, replace=overwrite)
+        check_free(folder, replace=overwrite and is_fit(folder))
     select_faces(range(1, 1 << 20), face)  # what it cannot be is said before the work
     report = BatchReport()
     fitter = make_fitter()
@@ -68,11 +69,13 @@ def fit_same_person(
         )
     for job, folder, outcome in zip(jobs, folders, fitter.fit_many(jobs), strict=True):
         assert job.source is not None
-        if isinstance(outcome, GarfastError):
-            report.failed.append((job.source, str(outcome)))
-            continue
-        save_result(outcome, folder, overwrite=overwrite)
-        report.written.append((job.source, folder))
-        if done is not None:
-            done(outcome, folder)
+        try:
+            if isinstance(outcome, GarfastError):
+                raise outcome
+            save_result(outcome, folder, overwrite=overwrite)
+            report.written.append((job.source, folder))
+            if done is not None:
+                done(outcome, folder)
+        except Exception as error:  # it must not cost the photographs that follow
+            report.failed.append((job.source, str(as_expected(error))))
     return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from garfast.errors import ArgumentError, LandmarkError, OutputError
 from garfast.fit import refine_judge
+from garfast.fit.output import save_result
 from garfast.fit.pipeline import Fitter, Job, default_stages
 from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
 from garfast.fit.refine_judge import Judgement
@@ -80,6 +82,17 @@ def test_photographs_without_a_face_are_left_out(tmp_path: Path, tiny_model: Mor
         for picture in ("sheet_picture", "overlay_picture"):
             patch.setattr(f"garfast.fit.output.{picture}", lambda result: np.zeros((4, 4, 3), np.uint8))
         report = fit_same_person(images, tmp_path / "out", make_fitter, tell=told.append)
+        shutil.copytree(tmp_path / "out", tmp_path / "kept")
+
+        def fail_on_1(result: FitResult, folder: Path, **options: Any) -> None:
+            if folder.name == "1":
+                raise MemoryError("out of memory")
+            save_result(result, folder, **options)
+
+        patch.setattr("garfast.fit.same_person.save_result", fail_on_1)
+        partly = fit_same_person(images[1:], tmp_path / "partly", make_fitter, tell=told.append)
+    assert [image.name for image, _ in partly.written] == ["2.png"]
+    assert "MemoryError (out of memory)" in partly.failed[0][1]
     assert [image.name for image, _ in report.written] == ["1.png", "2.png"]
     assert [image.name for image, _ in report.failed] == ["0.png"]
     assert len(told) == 1
@@ -90,5 +103,8 @@ def test_photographs_without_a_face_are_left_out(tmp_path: Path, tiny_model: Mor
     # Before any work.
     with pytest.raises(OutputError, match="exists already"):
         fit_same_person(images, tmp_path / "out", lambda: pytest.fail("fits"), tell=told.append)
+    (tmp_path / "kept" / "2" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        fit_same_person(images, tmp_path / "kept", lambda: pytest.fail("fits"), overwrite=True, tell=told.append)
     with pytest.raises(ArgumentError, match="the face to use"):
         fit_same_person(images, tmp_path / "new", lambda: pytest.fail("fits"), face="left", tell=told.append)
