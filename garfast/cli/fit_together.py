@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +64,13 @@ def fit_film(
 
     total = None if frames is None else len(frames)
     with tqdm(total=total, desc="find", unit="frame", disable=None) as bar:
-        found, size = track(
+        found, size, reasons = track(
             pictures(),
             lambda frame, number: fitter.detect(frame, None if frames is None else frames[number]),
             progress=bar.update,
         )
     sequence = fit_sequence(fitter.model, found, size, fps=fps, smoothing=smoothing, projection=projection)
+    sequence = replace(sequence, reasons=reasons)
     if fitter.renderer is not None:
         from garfast.fit.sequence_refine import refine_sequence
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,7 +92,7 @@ def fit_landmarks(
     config = config or LandmarkFitConfig()
     if projection not in ("orthographic", "pinhole"):
         raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', got {projection!r}")
-    points, reliability = checked_landmarks(landmarks, weights, model)
+    points, reliability = checked_landmarks(landmarks, weights, model.mean.device)
     geometry = LandmarkGeometry.from_model(model)
     faces = FaceFrame.of(points, reliability, image_size, projection, config)
     track = Track.empty(geometry, faces)
@@ -101,9 +102,19 @@ def fit_landmarks(
     return landmark_fit_of(model, geometry, points, faces, track, image_size, config)
 
 
-def checked_landmarks(landmarks: Tensor, weights: Tensor | None, model: MorphableModel) -> tuple[Tensor, Tensor]:
-    """Landmarks [B, 68, 2] and weights [B, 68], float64 on the model's device; weight 0 where NaN."""
-    points = torch.as_tensor(landmarks).to(model.mean.device, torch.float64)
+def check_face(landmarks: np.ndarray, scores: np.ndarray) -> None:
+    """See that one face's landmarks [68, 2] can be fitted; before the fit of many, that is.
+
+    Raises:
+        LandmarkError: as `fit_landmarks` does.
+    """
+    points = checked_landmarks(torch.from_numpy(landmarks), torch.from_numpy(scores), torch.device("cpu"))
+    FaceFrame.of(*points, (1, 1), "orthographic", LandmarkFitConfig())
+
+
+def checked_landmarks(landmarks: Tensor, weights: Tensor | None, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Landmarks [B, 68, 2] and weights [B, 68], float64 on the device; weight 0 where NaN."""
+    points = torch.as_tensor(landmarks).to(device, torch.float64)
     points = points[None] if points.ndim == 2 else points
     if points.ndim != 3 or points.shape[1:] != (NUM_LANDMARKS, 2):
         raise LandmarkError(f"landmarks must have shape [B, {NUM_LANDMARKS}, 2], got {list(landmarks.shape)}")

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from garfast.errors import ArgumentError, NoFaceError
-from garfast.fit.landmarks_fit import LandmarkFit
+from garfast.errors import ArgumentError, LandmarkError, NoFaceError
+from garfast.fit.landmarks_fit import LandmarkFit, check_face
 from garfast.fit.latent import Latent
 from garfast.fit.refine_state import camera_rows
 from garfast.fit.result import StageRecord
@@ -36,6 +36,8 @@ SHAPE_FRAMES = 16
 _REACH = 0.6
 # After this many lost frames the face may come back anywhere.
 _FORGET = 10
+# A user is told of so many frames why they are lost; the output has all.
+_REASONS = 3
 
 
 class Motion(NamedTuple):
@@ -77,7 +79,7 @@ class FittedSequence:
         rotation: [T,3] axis-angle, radians; translation: [T,3] mm.
         camera: of a frame, batch of T: orthographic or pinhole.
         landmarks: [T,68,2] as detected, photo pixels; NaN where lost.
-        lost: [T] bool: no face was found there; its values bridge the gap.
+        lost: [T] bool: no face was found there, or none that can be fitted; its values bridge the gap.
         nme: [T] mean landmark residual over the face's size before smoothing; NaN where lost.
         detector: where the landmarks come from.
         smoothing: seconds.
@@ -87,6 +89,7 @@ class FittedSequence:
         renderer: its fingerprint; None without one.
         refinement: 'kept', 'reason', 'before' and 'after' (means over the frames), and 'nearer' (part of the frames
             that gained by themselves); None where there was no refinement.
+        reasons: of lost frames whose landmarks cannot be used: why.
     """
 
     model: MorphableModel
@@ -106,6 +109,7 @@ class FittedSequence:
     latents: tuple[Latent | None, ...] = ()
     renderer: str | None = None
     refinement: dict[str, Any] | None = None
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.exp)
@@ -129,7 +133,7 @@ def track(
     detect: Callable[[np.ndarray, int], list[Detection]],
     *,
     progress: Callable[[int], None] | None = None,
-) -> tuple[list[Detection | None], tuple[int, int]]:
+) -> tuple[list[Detection | None], tuple[int, int], dict[int, str]]:
     """Follow one face, the largest of the first frame that shows any.
 
     Args:
@@ -138,12 +142,14 @@ def track(
         progress: called with 1 after each frame.
 
     Returns:
-        The face in each frame, None where it is lost, and the (height, width) of the frames.
+        The face in each frame, None where it is lost; the (height, width) of the frames; and of those whose landmarks
+        cannot be used, why.
 
     Raises:
         ArgumentError: there are no frames, or they differ in size.
-        NoFaceError: no frame shows a face.
+        NoFaceError: no frame shows a face, or none that can be fitted.
     """
+    reasons: dict[int, str] = {}
     found: list[Detection | None] = []
     size: tuple[int, int] | None = None
     last: Detection | None = None
@@ -153,11 +159,15 @@ def track(
         if size not in (None, shape):
             raise ArgumentError(f"frame {number + 1} has another size than the first: a film's frames have one")
         size = shape
+        face = None
         try:
-            faces = detect(frame, number)
+            face = _follow(detect(frame, number), last if missed < _FORGET else None)
+            if face is not None:
+                check_face(face.landmarks, face.landmarks_score)
         except NoFaceError:
-            faces = []
-        face = _follow(faces, last if missed < _FORGET else None)
+            pass
+        except LandmarkError as error:
+            face, reasons[number] = None, str(error)
         missed = 0 if face is not None else missed + 1
         last = face or last
         found.append(face)
@@ -166,8 +176,9 @@ def track(
     if size is None:
         raise ArgumentError("the film has no frames")
     if last is None:
-        raise NoFaceError(f"none of the {len(found)} frames shows a face")
-    return found, size
+        why = "".join(f" ({reason})" for reason in itertools.islice(reasons.values(), 1))
+        raise NoFaceError(f"none of the {len(found)} frames shows a face{why}")
+    return found, size, reasons
 
 
 def fit_sequence(
@@ -348,4 +359,7 @@ def described(sequence: FittedSequence) -> str:
     if not sequence.lost.any():
         return ""
     runs = ", ".join(str(a + 1) if a == b else f"{a + 1}-{b + 1}" for a, b in sequence.gaps)
-    return f"the face was lost in {int(sequence.lost.sum())} of {len(sequence)} frames ({runs}); they are bridged"
+    lost = f"{int(sequence.lost.sum())} of {len(sequence)} frames ({runs})"
+    why = "".join(f"; frame {n + 1}: {reason}" for n, reason in itertools.islice(sequence.reasons.items(), _REASONS))
+    more = "; and so on" if len(sequence.reasons) > _REASONS else ""
+    return f"the face was lost in {lost}; they are bridged{why}{more}"

@@ -211,6 +211,7 @@ def _facts(sequence: FittedSequence, source: Path, digest: str | None, best: int
         "detector": sequence.detector,
         "smoothing_seconds": sequence.smoothing,
         "lost_frames": [number + 1 for number in np.flatnonzero(sequence.lost).tolist()],
+        "lost_reasons": {number + 1: reason for number, reason in sequence.reasons.items()},
         "mean_nme": float(np.nanmean(sequence.nme)),
         "stages": list(dict.fromkeys(record.name for records in sequence.records for record in records)),
         "renderer": None

@@ -56,7 +56,7 @@ def fit_landmarks_shared(
     config = config or LandmarkFitConfig()
     if projection not in ("orthographic", "pinhole"):
         raise ArgumentError(f"projection must be 'orthographic' or 'pinhole', got {projection!r}")
-    points, reliability = checked_landmarks(landmarks, weights, model)
+    points, reliability = checked_landmarks(landmarks, weights, model.mean.device)
     if len(image_sizes) != len(points):
         raise ArgumentError(f"{len(points)} faces need as many picture sizes, not {len(image_sizes)}")
     geometry = LandmarkGeometry.from_model(model)

@@ -101,7 +101,8 @@ def test_follows_the_face_of_the_frame_before() -> None:
     left, right = detection(base + 20), detection(base * 1.2 + [300, 20])
     frames = [np.zeros((200, 500, 3), np.uint8)] * 5
     answers = [[right, left], [left, right], [], [left], [right]]
-    found, size = track(frames, lambda frame, number: answers[number])
+    found, size, reasons = track(frames, lambda frame, number: answers[number])
+    assert reasons == {}
     assert size == (200, 500)
     assert [None if face is None else float(face.box[0]) for face in found] == [300, 300, None, None, 300]
     with pytest.raises(NoFaceError, match="none of the 5 frames"):
@@ -185,6 +186,15 @@ def test_frames_in_a_folder(home: Path) -> None:
         yaws.append(values["pose"]["yaw"])
     assert yaws[0] < yaws[1] < yaws[2]
     assert "done already" in run("frames", "--sequence")[1]
+    (home / "frames" / "f11.pts").unlink()
+    points = [line.split() for line in (home / "frames" / "f10.pts").read_text().splitlines()]
+    few = [["nan", "nan"] if len(point) == 2 and 10 <= row < 75 else point for row, point in enumerate(points)]
+    (home / "frames" / "f10.pts").write_text("\n".join(map(" ".join, few)))
+    code, output = run("frames", "--sequence", "--stages", "landmarks", "--overwrite")
+    assert code == 0, output
+    assert "lost in 2 of 3 frames (2-3); they are bridged; frame 2: face 0 has fewer than 8 landmarks" in output
+    reasons = json.loads((home / "out" / "frames" / "sequence.json").read_text())["lost_reasons"]
+    assert "no landmark file for f11.png" in reasons["3"]
     shutil.copytree(home / "frames", home / "other" / "frames")
     code, output = run("other/frames", "--sequence")
     assert code == 1
