@@ -138,13 +138,21 @@ def frame_files(inputs: tuple[str, ...]) -> list[Path]:
 
     Raises:
         ImageFileError: there are none.
+        ArgumentError: they lie in several folders, whose frames have no order.
     """
     from garfast.fit.batch import find_images
+
+    files = find_images(inputs)
+    folders = sorted({str(file.parent.resolve()) for file in files})
+    if len(folders) > 1:
+        raise ArgumentError(
+            f"a sequence's frames lie in one folder, not in {folders[0]} and {folders[1]}: fit each by a command"
+        )
 
     def natural(path: Path) -> list[tuple[int, str]]:
         return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
-    return sorted(find_images(inputs), key=natural)
+    return sorted(files, key=natural)
 
 
 def films_among(inputs: tuple[str, ...]) -> list[Path]:

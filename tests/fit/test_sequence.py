@@ -240,6 +240,7 @@ def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
         (["nothing.mp4"], "there is no film nothing.mp4"),
         (["film.gif", "frames/f9.png"], "cannot be fitted in one go"),
         (["frames", "--sequence", "--same-person"], "exclude each other"),
+        (["frames", "more", "--sequence"], "frames lie in one folder"),
         (["film.gif", "--face", "2"], "leave out --face 2"),
         (["frames/f9.png", "--same-person"], "at least two photographs"),
         (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "0<=x<=10"),
@@ -248,6 +249,7 @@ def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
 def test_says_what_is_wrong(home: Path, arguments: list[str], words: str) -> None:
     pictures = [read_image(home / "frames" / f"f{k}.png") for k in (9, 10)]
     write_animation(home / "film.gif", pictures)
+    write_image(home / "more" / "f10.png", pictures[1])
     code, output = run(*arguments)
     assert code != 0
     assert words in output
