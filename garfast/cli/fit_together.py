@@ -88,6 +88,8 @@ def fit_film(
     if sequence.refinement is not None:
         kept = "kept" if sequence.refinement["kept"] else "not kept"
         lines.append(f"  refinement {kept}: {sequence.refinement['reason']} (means over the frames)")
+        if "warning" in sequence.refinement:
+            lines.append(f"  warning    {sequence.refinement['warning']}")
     lost = described(sequence)
     return "\n".join([*fitter.notes, *lines, f"  written    {folder}", *([f"  lost       {lost}"] if lost else [])])
 

@@ -87,8 +87,8 @@ class FittedSequence:
         records: for each frame, the stages that ran; none where lost.
         latents: for each frame, style and noise (the noise as float16); None where lost. Empty without a renderer.
         renderer: its fingerprint; None without one.
-        refinement: 'kept', 'reason', 'before' and 'after' (means over the frames), and 'nearer' (part of the frames
-            that gained by themselves); None where there was no refinement.
+        refinement: 'kept', 'reason', 'before' and 'after' (means over the frames), 'nearer' (part of the frames that
+            gained by themselves) and, where something went wrong, 'warning'; None where there was no refinement.
         reasons: of lost frames whose landmarks cannot be used: why.
     """
 

@@ -30,7 +30,7 @@ from garfast.fit.refine import refine
 from garfast.fit.refine_config import RefineConfig, scaled
 from garfast.fit.refine_judge import joined, measures, verdict
 from garfast.fit.refine_problem import check_renderer
-from garfast.fit.refine_state import RefineState, RefineTarget, stack_states, stack_targets, where_geometry
+from garfast.fit.refine_state import RefineState, RefineTarget, plain, stack_states, stack_targets, where_geometry
 from garfast.fit.refinement_stages import memory_for, stage_losses
 from garfast.fit.result import StageRecord
 from garfast.fit.sequence import FittedSequence, smoothed_motion
@@ -194,7 +194,7 @@ def _inverted(clip: _Clip) -> FittedSequence:
 
 def _refined(clip: _Clip, config: RefineConfig) -> FittedSequence:
     sequence, model = clip.sequence, clip.model
-    shape, examples = _shape(clip, config)
+    shape, examples, warning = _shape(clip, config)
     start_from = replace(sequence, shape=shape)
     fixed = tuple(
         replace(stage, optimise=tuple(name for name in stage.optimise if name != "shape"))
@@ -232,14 +232,16 @@ def _refined(clip: _Clip, config: RefineConfig) -> FittedSequence:
         began = time.perf_counter()
     strength = penalty(sequence.smoothing, sequence.fps)
     motion = smoothed_motion(model, placed, clip.seen, sequence.evidence.trust, strength)
-    return _judged(clip, replace(start_from, **motion._asdict()), latents, records, config)
+    return _judged(clip, replace(start_from, **motion._asdict()), latents, records, config, warning)
 
 
-def _shape(clip: _Clip, config: RefineConfig) -> tuple[np.ndarray, dict[int, tuple[RefineState, RefineState]]]:
-    """The shape [S], from some frames together, and these frames before and after (batches of 1)."""
+def _shape(
+    clip: _Clip, config: RefineConfig
+) -> tuple[np.ndarray, dict[int, tuple[RefineState, RefineState]], str | None]:
+    """The shape [S], from some frames together, these frames before and after (batches of 1), and what went wrong."""
     sequence, chosen = clip.sequence, clip.sequence.evidence.shape_frames
     if not chosen or not any("shape" in stage.optimise for stage in config.stages):
-        return sequence.shape, {}
+        return sequence.shape, {}, None
     starts, targets = [], []
     for batch in clip.batches(chosen, "look"):
         starts.append(clip.with_style(clip.state(sequence, batch), batch.target.image))
@@ -257,15 +259,23 @@ def _shape(clip: _Clip, config: RefineConfig) -> tuple[np.ndarray, dict[int, tup
         at_once=clip.batch,
         progress=lambda name, done, total: clip.progress("shape", before[name] + done, steps),
     )
+    failed = [str(number + 1) for number, bad in zip(chosen, outcome.diverged.tolist(), strict=True) if bad]
+    warning = None
+    if failed:
+        warning = f"the descent diverged in frames {', '.join(failed)}, and the shape, one for all, moved no further"
     shape = outcome.state.shape[0].cpu().float().numpy()
     if not np.isfinite(shape).all() or bool(outcome.diverged.all()):
-        return sequence.shape, {}
+        return sequence.shape, {}, warning
     rows = [torch.tensor([row], device=clip.model.device) for row in range(len(chosen))]
-    return shape, {
-        number: (start.rows(row), outcome.state.rows(row))
-        for number, row in zip(chosen, rows, strict=True)
-        if not bool(outcome.diverged[row])
-    }
+    return (
+        shape,
+        {
+            number: (start.rows(row), outcome.state.rows(row))
+            for number, row in zip(chosen, rows, strict=True)
+            if not bool(outcome.diverged[row])
+        },
+        warning,
+    )
 
 
 def carried(before: RefineState, after: RefineState, start: RefineState, model: MorphableModel) -> RefineState:
@@ -305,6 +315,7 @@ def _judged(
     latents: Sequence[Latent | None],
     records: Sequence[tuple[StageRecord, ...]],
     config: RefineConfig,
+    warning: str | None,
 ) -> FittedSequence:
     """The refined film, or the landmark fit where that is no worse, with what was measured."""
     sequence, device = clip.sequence, clip.model.device
@@ -325,13 +336,14 @@ def _judged(
     facts: dict[str, Any] = judgement.row(0)
     decider = next(name for name in ("normals", "photometric", "landmarks") if name in last)
     facts["nearer"] = round(float((last[decider] < first[decider]).float().mean()), 4)
+    facts |= {} if warning is None else {"warning": warning}
     kept = bool(facts["kept"])
     final = list(records)
     for row, number in enumerate(clip.seen):
         each = {
             "kept": kept,
             **{
-                side: {name: round(float(value[row]), 5) for name, value in values.items()}
+                side: {name: plain(value[row], 5) for name, value in values.items()}
                 for side, values in (("before", first), ("after", last))
             },
         }

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from garfast.cli import main
 from garfast.errors import ArgumentError
 from garfast.fit.latent import fingerprint, load_latent
+from garfast.fit.refine import refine
 from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
+from garfast.fit.refine_judge import measures
 from garfast.fit.refine_problem import Problem
-from garfast.fit.refine_state import RefineState
+from garfast.fit.refine_state import RefineOutcome, RefineState
 from garfast.fit.sequence import FittedSequence, fit_sequence
 from garfast.fit.sequence_refine import carried, refine_sequence
 from garfast.io.images import read_image, write_image
@@ -124,6 +126,7 @@ def refined(tiny_model: MorphableModel, film: Film, plain: FittedSequence, rende
 def test_a_film_comes_out_better_and_as_smooth(film: Film, plain: FittedSequence, refined: FittedSequence) -> None:
     assert refined.refinement is not None
     assert refined.refinement["kept"], refined.refinement
+    assert "warning" not in refined.refinement
     assert refined.refinement["after"]["normals"] < 0.9 * refined.refinement["before"]["normals"]
     assert refined.refinement["nearer"] >= 0.8
     assert film.error(refined) < 0.9 * film.error(plain)
@@ -195,6 +198,32 @@ def test_what_is_no_better_is_not_kept(
     assert "fell only" in same.refinement["reason"]
     assert same.records[0][1].losses["kept"] is False
     assert same.latents[0] is not None
+
+
+def test_a_frame_that_diverges_is_said(
+    tiny_model: MorphableModel,
+    film: Film,
+    plain: FittedSequence,
+    renderer: Renderer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def one_diverges(*arguments: Any, **options: Any) -> RefineOutcome:
+        outcome = refine(*arguments, **options)
+        second = torch.arange(len(outcome.diverged)) == 1
+        return replace(outcome, diverged=second) if options.get("shared_shape") else outcome
+
+    def unmeasured(*arguments: Any, **options: Any) -> Any:
+        first, last, finite = measures(*arguments, **options)
+        return first, last | {"photometric": last["photometric"] * torch.nan}, finite
+
+    monkeypatch.setattr("garfast.fit.sequence_refine.refine", one_diverges)
+    monkeypatch.setattr("garfast.fit.sequence_refine.measures", unmeasured)
+    config = replace(CONFIG, stages=(replace(CONFIG.stages[0], steps=2),))
+    fitted = refine_sequence(tiny_model, plain, film.frames, renderer, config)
+    assert fitted.refinement is not None
+    assert "diverged in frames 2, and the shape" in fitted.refinement["warning"]
+    assert fitted.records[0][1].losses["after"]["photometric"] is None
+    json.dumps([record.losses for records in fitted.records for record in records], allow_nan=False)
 
 
 def test_a_known_shape_stays(tiny_model: MorphableModel, film: Film, renderer: Renderer) -> None:
