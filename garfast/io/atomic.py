@@ -132,6 +132,7 @@ def atomic_folder(path: str | os.PathLike[str], *, replace: bool = False) -> Ite
         check_free(target, replace=replace)
         staging.mkdir(parents=True)
         yield staging
+        check_free(target, replace=replace)  # another process may have written it meanwhile
         if target.is_dir():
             os.replace(target, old)
         os.replace(staging, target)

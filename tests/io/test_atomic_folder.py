@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_files_are_replaced_only_where_asked_for(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "fit", replace=True) as folder:
         (folder / "a.txt").write_text("a")
     assert names(tmp_path) == ["fit", "fit/a.txt"]
+
+
+def test_files_that_came_meanwhile_are_spared(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a.txt").write_text("theirs")
+    with pytest.raises(OutputError, match="exists already"), atomic_folder(tmp_path / "fit"):
+        shutil.copytree(tmp_path / "theirs", tmp_path / "fit")
+    assert names(tmp_path) == ["fit", "fit/a.txt", "theirs", "theirs/a.txt"]
 
 
 def test_failure_leaves_what_was_there(tmp_path: Path) -> None:
