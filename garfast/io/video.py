@@ -142,12 +142,17 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, loop: bool)
         macro_block_size=1,
         output_params=["-crf", "18"],
     )
+
+    def send(frame: np.ndarray | None) -> None:
+        try:
+            writer.send(frame)
+        except (OSError, RuntimeError) as error:
+            raise OutputError(f"cannot write {path.name}: the encoder failed, write a .gif instead") from error
+
     try:
-        writer.send(None)
+        send(None)
         for frame in itertools.chain([first], frames):
-            writer.send(np.ascontiguousarray(np.pad(frame, pad, mode="edge")))
-    except OSError as error:
-        raise OutputError(f"cannot write {path.name}: the encoder failed, write a .gif instead") from error
+            send(np.ascontiguousarray(np.pad(frame, pad, mode="edge")))
     finally:
         writer.close()
 
@@ -194,6 +199,8 @@ def _open_ffmpeg(path: Path, imageio_ffmpeg: Any) -> Video:
         try:
             for frame in reader:
                 yield np.frombuffer(frame, np.uint8).reshape(height, width, 3).copy()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ImageFileError(f"{path} is damaged: {str(error).partition(chr(10))[0]}") from error
         finally:
             reader.close()
 

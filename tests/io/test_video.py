@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,6 +53,25 @@ def test_mp4_needs_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(OutputError, match="pip install imageio-ffmpeg"):
         write_animation(tmp_path / "a.mp4", frames())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_ffmpeg_raises_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_frames(path: str) -> Iterator[object]:
+        yield {"size": (2, 2), "fps": 25}
+        yield bytes(12)
+        raise RuntimeError("end of file reached\nand a log")
+
+    def write_frames(*_: object, **__: object) -> Iterator[None]:
+        yield
+        raise RuntimeError("no encoder")
+
+    module = SimpleNamespace(read_frames=read_frames, write_frames=write_frames)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", module)
+    (tmp_path / "a.mp4").write_bytes(b"half a film")
+    with pytest.raises(ImageFileError, match=r"is damaged: end of file reached$"):
+        list(open_video(tmp_path / "a.mp4").frames)
+    with pytest.raises(OutputError, match="the encoder failed"):
+        write_animation(tmp_path / "b.mp4", frames())
 
 
 def test_says_what_is_wrong(tmp_path: Path) -> None:
