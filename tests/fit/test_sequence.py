@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from garfast.fit.pipeline import default_stages
 from garfast.fit.saved_face import load_face
 from garfast.fit.sequence import FittedSequence, described, fit_sequence, track
 from garfast.fit.sequence_output import best_frame, frame_parameters, overlay, save_sequence
+from garfast.fit.sharing import Share
 from garfast.io.digest import file_digest
 from garfast.io.images import read_image, write_image
 from garfast.io.video import open_video, write_animation
@@ -232,6 +234,27 @@ def test_a_fitted_film_is_known_by_its_content(home: Path) -> None:
     code, output = run("film.gif")
     assert code == 1
     assert "the fit of another film" in output
+
+
+def test_a_fault_of_ours_does_not_stop_the_other_films(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fit_film(film: Path, *_: object, **__: object) -> str:
+        if film.stem == "a":
+            raise MemoryError("out of memory")
+        return "well done"
+
+    monkeypatch.setattr("garfast.cli.fit_together.fit_film", fit_film)
+    code, output = run("a.mp4", "b.mp4")
+    assert code == 1
+    assert "MemoryError (out of memory)" in output
+    assert "well done" in output
+
+
+def test_a_film_is_fitted_by_one_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("garfast.fit.sharing.sharing", lambda: nullcontext(Share(0, 2, 0)))
+    for arguments in (["a.mp4"], ["frames", "--sequence"], ["frames", "--same-person"]):
+        code, output = run(*arguments)
+        assert code == 2
+        assert "start it without torchrun" in output
 
 
 @pytest.mark.parametrize(
