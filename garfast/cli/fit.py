@@ -127,6 +127,7 @@ def command(
     from garfast.fit.pipeline import Fitter
     from garfast.fit.same_person import fit_same_person
     from garfast.fit.sharing import sharing
+    from garfast.landmarks.files import SUFFIXES
 
     refinement = _settings(preset, config)
     films: list[Path] = []
@@ -148,6 +149,8 @@ def command(
         photographs = [] if sequence or films else find_images(images)
     if output is None:
         raise click.UsageError("say where to write: -o FOLDER.")
+    if (films or sequence or len(photographs) > 1) and Path(landmarks).suffix.lower() in SUFFIXES:
+        raise click.UsageError(f"--landmarks {landmarks} is the file of one photograph: name a folder of such files.")
     new_fitter = partial(
         Fitter,
         landmarks=landmarks,

@@ -68,6 +68,7 @@ def test_a_folder_with_a_bad_photograph(photos: Path, tmp_path: Path) -> None:
     [
         ([], 2, "give a photograph"),
         (["photos/a.png"], 2, "-o FOLDER"),
+        (["photos", "-o", "out", "--landmarks", "photos/a.pts"], 2, "photos/a.pts is the file of one photograph"),
         (["photos/a.png", "--example"], 2, "its own photograph"),
         (["nothing.png", "-o", "out"], 1, "there is no image file nothing.png"),
         (["empty", "-o", "out"], 1, "no image in the folder"),
