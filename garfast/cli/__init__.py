@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 import click
@@ -31,6 +33,8 @@ class _Cli(LazyGroup):
     """The whole command line: prints our errors and warnings as one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if isinstance(sys.stdout, TextIOWrapper):  # as stderr is: names of files may be no text
+            sys.stdout.reconfigure(errors="backslashreplace")
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:

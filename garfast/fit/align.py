@@ -304,7 +304,7 @@ def _write_failures(target: Path, failed: Sequence[tuple[Path, str]]) -> None:
     if not failed:
         path.unlink(missing_ok=True)
         return
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "reason"])
         writer.writerows(sorted((str(name), reason) for name, reason in failed))

@@ -104,7 +104,8 @@ def save_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
         if not math.isfinite(value):
             raise ArgumentError(f"the fit's {name} is {value}: a fit with NaN or infinite values is not written")
     with atomic_path(path) as temporary:
-        temporary.write_text(_format(content) + "\n", encoding="utf-8")
+        # What in a file's name is no text is escaped as JSON does it, and read back as it was.
+        temporary.write_text(_format(content) + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def load_parameters(path: str | os.PathLike[str]) -> FitParameters:

@@ -52,7 +52,7 @@ def write_report(
     # All marks in one pass: a title such as "@GLB@" stays a title.
     page = re.sub("@([A-Z]+)@", lambda mark: values[mark[1]], template)
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _data_uri(picture: np.ndarray) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from garfast.cli import main
 from garfast.fit.output import OUTPUT_FILES
 from garfast.fit.pipeline import default_stages
 from garfast.io.images import write_image
+from garfast.io.parameters import load_parameters
 from garfast.morphable import MorphableModel
 from tests.tiny_face import make_scene, write_pts
 
@@ -48,6 +51,19 @@ def test_one_photograph(photos: Path, tmp_path: Path) -> None:
     again = fit("photos/a.png", "-o", "out", "--landmarks", "file")
     assert again.exit_code == 0
     assert "done already" in again.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_names_that_are_no_text(photos: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for suffix in (".png", ".pts"):
+        (photos / f"a{suffix}").rename(photos / f"{name}{suffix}")
+    result = fit(f"photos/{name}.png", "-o", "out", "--landmarks", "file")
+    assert result.exit_code == 0, result.output
+    assert "caf\\udce9.png: 200 x 240 pixels" in result.output
+    assert Path(load_parameters(tmp_path / "out" / name).info["image"]["file"]).is_file()
+    again = fit("photos", "-o", "out", "--landmarks", "file")
+    assert "caf\\udce9.png: done already" in again.output
 
 
 def test_a_folder_with_a_bad_photograph(photos: Path, tmp_path: Path) -> None:

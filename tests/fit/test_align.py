@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,13 @@ def test_faces_lie_on_the_template_and_failures_are_listed(folder, tmp_path):
     assert "truncated or damaged" in rows[0]["reason"] or "not an image" in rows[0]["reason"]
     assert "there is no landmark file for lonely.png" in rows[1]["reason"]
     assert open_photos(out, 32).count == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
+def test_a_failure_whose_name_is_no_text_is_listed(folder, tmp_path):
+    (folder / "lonely.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    align_photographs(find_photographs([folder]), tmp_path / "out", FILES, progress=False)
+    assert "caf\\udce9.png" in (tmp_path / "out" / "failures.csv").read_text()
 
 
 def test_a_run_goes_on_and_notices_what_changed(folder, tmp_path):
