@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from garfast.errors import ArgumentError, GarfastError, ImageFileError, OutputError, ParametersFileError
 from garfast.fit.names import face_name, taken_names
-from garfast.fit.output import save_result
+from garfast.fit.output import is_fit, save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.fit.sharing import Share
@@ -121,7 +122,7 @@ def fit_images(
         images: files, as `find_images` gives them.
         make_fitter: makes the `Fitter`; called only if there is something to do.
         face: 'all', 'largest' or a number from 1, the largest.
-        overwrite: fit again, and replace what earlier fits wrote.
+        overwrite: fit again, and replace what earlier fits wrote, also of further faces that are no longer found.
         batch: faces that are fitted together; more are faster on a GPU and need more memory.
         progress: whether to show a bar when there are several photographs and a terminal to show it on.
         tell: prints one line, on what is skipped, and with several photographs on what failed.
@@ -178,6 +179,8 @@ def fit_images(
                     raise outcome
                 save_result(outcome, target, overwrite=overwrite)
                 report.written.append((job.source, target))
+                if overwrite and job.index == 1:
+                    _remove_surplus(job.source, target, job.count)
                 if done is not None:
                     done(outcome, target)
             except Exception as error:  # it must not cost the photographs that follow
@@ -198,6 +201,20 @@ def fit_images(
             fail(image, as_expected(error))
     flush()
     return report
+
+
+def _remove_surplus(image: Path, folder: Path, count: int) -> None:
+    """Remove earlier fits of a photograph's faces beyond the ``count`` that it has now, and nothing else."""
+    number = count + 1
+    while (surplus := face_folder(folder, number)).is_dir():
+        try:
+            info = load_parameters(surplus).info
+            same = Path(info["image"]["file"]).resolve() == image.resolve() and info["face"]["index"] == number
+        except (ParametersFileError, KeyError, TypeError):
+            same = False
+        if same and is_fit(surplus):
+            shutil.rmtree(surplus, ignore_errors=True)
+        number += 1
 
 
 def _together(fitter: Fitter, jobs: list[Job]) -> list[FitResult | GarfastError]:

@@ -129,6 +129,24 @@ def test_foreign_folders_are_left_alone(run: Callable[..., BatchReport], tmp_pat
     assert [p.name for p in (tmp_path / "out" / "a").iterdir()] == ["mine.txt"]
 
 
+def test_faces_that_are_no_longer_found_are_removed(
+    run: Callable[..., BatchReport], photos: Path, scene: TinyScene, tmp_path: Path
+) -> None:
+    run("b.png")
+    out = tmp_path / "out"
+    shutil.copytree(out / "b", out / "b-face3")  # not the third face's
+    shutil.copytree(out / "b-face2", tmp_path / "noted")
+    photo = scene.photo.copy()
+    photo[0, 0] = 1  # one face is found now
+    write_image(photos / "b.png", photo)
+    run("b.png", overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["b", "b-face3"]
+    shutil.copytree(tmp_path / "noted", out / "b-face2")
+    (out / "b-face2" / "notes.txt").write_text("mine")
+    run("b.png", overwrite=True)
+    assert (out / "b-face2" / "notes.txt").is_file()
+
+
 def test_damaged_parameters_are_said_not_replaced(run: Callable[..., BatchReport], tmp_path: Path) -> None:
     run("a.png")
     (tmp_path / "out" / "a" / "params.json").write_text("{")
