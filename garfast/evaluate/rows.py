@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from garfast.errors import ArgumentError, WeightsFileError
+from garfast.fit import refine_config
 
 KINDS = ("mean", "landmarks", "inversion", "full")
 """How far a fit goes: the model's mean face, the landmark fit, and the fit's further stages."""
@@ -63,7 +64,8 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
         preset: of the refinement.
 
     Raises:
-        ArgumentError: a name, a variant or an option is not known, or a name comes twice.
+        ArgumentError: a name, a variant or an option is not known, a name comes twice, or a start does not go with the
+            preset.
         WeightsFileError: a folder holds no renderer.
     """
     rows = [make_row(kind, preset=preset) for kind in stages]
@@ -78,8 +80,13 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
             raise ArgumentError(
                 f"the variant {name!r} has the unknown option {option!r}: expected {', '.join(VARIANT_OPTIONS)}"
             )
-        row = make_row("full", folder or None, preset)
-        rows.append(replace(row, name=name, start=VARIANT_OPTIONS.get(option, "inverter")))
+        start = VARIANT_OPTIONS.get(option, "inverter")
+        if start == "mean" and refine_config.preset(preset).latent == "z":
+            raise ArgumentError(
+                f"the variant {name!r} would start from the mean style, which no code z has: with the preset "
+                f"{preset!r} use :random"
+            )
+        rows.append(replace(make_row("full", folder or None, preset), name=name, start=start))
     names = [row.name for row in rows]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:

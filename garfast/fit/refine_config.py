@@ -212,12 +212,12 @@ PRESETS: dict[str, RefineConfig] = {
     "fast": RefineConfig(_stages(50, 10, 15)),
     "default": RefineConfig(_stages(90, 25, 45)),
     "best": RefineConfig(_stages(150, 120, 250), latent="w+"),
-    "paper": RefineConfig((_PAPER,), colour_order=-1, occlusion=0.0, holdout=0.0, judged=False),
+    "paper": RefineConfig((_PAPER,), latent="z", colour_order=-1, occlusion=0.0, holdout=0.0, judged=False),
 }
 """Settings by name. First the mesh alone moves toward the estimator's normals and the landmarks, which needs no
 renderer and is cheap; then the renderer's appearance is brought to the photograph's; then all of it moves together.
-'paper' is equation 10 alone, kept without a judgement: it shows what the renderer and the inverter do for geometry,
-which is not what fits a photograph best."""
+'paper' is equation 10 alone, over the code z as in the paper, kept without a judgement: it shows what the renderer and
+the inverter, whose code it needs to start from, do for geometry, which is not what fits a photograph best."""
 
 
 def preset(name: str) -> RefineConfig:

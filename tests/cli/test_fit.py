@@ -154,4 +154,4 @@ def test_help() -> None:
     assert "garfast fit" in CliRunner().invoke(main, ["--help"]).output or "fit " in result.output
     text = " ".join(result.output.split())
     assert "joint 45 steps at most. Moves, by rate: shape 0.015" in text
-    assert "paper latent w; joint 120" in text
+    assert "paper latent z; joint 120" in text

@@ -128,6 +128,8 @@ def test_rows_are_named_by_stage_and_variant(tmp_path):
     ]
     assert rows[2].weights == str(tmp_path)
     assert rows[2].digest == rows[4].digest != rows[3].digest
+    with pytest.raises(ArgumentError, match="use :random"):
+        make_rows((), ("x=:no-inverter",), "paper")
 
 
 @pytest.mark.parametrize(

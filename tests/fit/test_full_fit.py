@@ -116,8 +116,9 @@ def test_equation_10_alone(tiny_model: MorphableModel, renderer: Renderer, scene
     """The preset 'paper': nothing but the renderer moves the mesh, so its inverter matters, and nothing judges it."""
     config = scaled(preset("paper"), 0.03)
     shapes = []
-    for networks in (renderer, replace(renderer, inverter=None)):
-        found = fitter(tiny_model, networks, config).fit(scene.photo, job(scene).detection)
+    without = (replace(renderer, inverter=None), replace(config, latent="w"))
+    for networks, settings in ((renderer, config), without):
+        found = fitter(tiny_model, networks, settings).fit(scene.photo, job(scene).detection)
         losses = found.stages[2].losses
         assert losses["kept"] is True
         assert losses["joint"]["steps"] == 4
