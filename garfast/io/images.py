@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 # What `garfast fit FOLDER` picks up; a file named on its own is tried whatever it is called.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".avif")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".gif",
+    ".ppm",
+    ".pgm",
+    ".jp2",
+    ".avif",
+    ".jfif",
+)
 
 _EXPECTED = "expected a photograph such as JPEG, PNG, WebP or TIFF"
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from garfast.errors import ArgumentError, ImageFileError, OutputError
-from garfast.io.images import as_image, read_image, write_image
+from garfast.io.images import IMAGE_SUFFIXES, as_image, is_image, read_image, write_image
 
 
 @pytest.fixture
@@ -39,6 +39,18 @@ def test_lossy_formats_and_cmyk_come_close(tmp_path: Path, picture: np.ndarray) 
     Image.fromarray(picture).convert("CMYK").save(tmp_path / "cmyk.tif")
     for name, tolerance in (("a.jpg", 6), ("a.webp", 12), ("cmyk.jpg", 6), ("cmyk.tif", 1)):
         assert np.abs(read_image(tmp_path / name).astype(int) - picture).max() <= tolerance, name
+
+
+def test_what_is_taken_for_a_photograph_can_be_written(tmp_path: Path, picture: np.ndarray) -> None:
+    for suffix in IMAGE_SUFFIXES:
+        path = tmp_path / f"a{suffix}"
+        try:
+            write_image(path, picture)
+        except ArgumentError:  # this Pillow was built without the format
+            assert suffix in (".avif", ".jp2", ".webp")
+            continue
+        assert is_image(path)
+        assert read_image(path).shape == picture.shape
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
