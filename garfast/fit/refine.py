@@ -166,7 +166,7 @@ def _computes(problem: Problem, stage: RefineStage) -> bool:
 def _capturable(problem: Problem) -> bool:
     """Whether iterations run on a GPU and read nothing on the host, as the rasteriser's reference does."""
     on_gpu = problem.model.device.type == "cuda"
-    return on_gpu and resolve("rasterize_normals", problem.impl, "cuda") != "reference"
+    return on_gpu and resolve("rasterize_normals", problem.impl, problem.model.device) != "reference"
 
 
 def _shared_prior(variables: Variables, faces: int) -> Tensor:
