@@ -33,7 +33,7 @@ def cuda_on_host(cuda_host_module: ModuleType, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def exact_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's float32 convolutions on a GPU multiply float32, not tf32 as is PyTorch's default."""
+    """Float32 convolutions, the library's on a GPU and ours, multiply float32, not tf32 as is PyTorch's default."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
@@ -42,7 +42,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     """Every way to run an operator that has C++ and CUDA kernels; see `impl` and `device`."""
     if request.param == "cuda-on-host":
         request.getfixturevalue("cuda_on_host")
-    if request.param == "cuda":
+    if request.param.startswith("cuda"):
         request.getfixturevalue("exact_convolutions")
     return request.param
 
