@@ -126,7 +126,7 @@ def command(
     from garfast.fit.batch import as_expected, find_images, fit_images, output_names
     from garfast.fit.pipeline import Fitter
     from garfast.fit.same_person import fit_same_person
-    from garfast.fit.sharing import sharing
+    from garfast.fit.sharing import process_count, sharing
     from garfast.landmarks.files import SUFFIXES
 
     refinement = _settings(preset, config)
@@ -160,42 +160,42 @@ def command(
         weights=weights,
         refinement=refinement,
     )
+    if process_count() > 1 and (films or sequence or same_person):
+        what = "--same-person" if same_person else "a film"
+        raise click.UsageError(f"{what} is one fit, by one process: start it without torchrun.")
+    if films or sequence:
+        kind = "--sequence" if sequence else "a film"
+        check_alone(kind, {"--same-person": same_person, "--example": example})
+        if face not in ("all", "largest"):
+            raise click.UsageError(f"{kind} is fitted by its largest face: leave out --face {face}.")
+        files = frame_files(images) if sequence else None
+        if files is not None:
+            films = [Path(images[0]).resolve() if Path(images[0]).is_dir() else files[0].resolve().parent]
+        failed: list[tuple[Path, str]] = []
+        for film, name in zip(films, output_names(films), strict=True):
+            try:
+                text = fit_film(
+                    film,
+                    files,
+                    Path(output) / name,
+                    partial(new_fitter, device=device),
+                    projection=projection,
+                    smoothing=smooth,
+                    fps=fps,
+                    batch=batch,
+                    overwrite=overwrite,
+                )
+                click.echo(text)
+            except Exception as error:  # it must not cost the films that follow
+                failed.append((film, str(as_expected(error))))
+        _fail(failed, len(films), "films")
+        return
 
     def tell(line: str) -> None:
         tqdm.write(line)
         sys.stdout.flush()  # before what goes to stderr
 
     with sharing() as share:
-        if share is not None and (films or sequence or same_person):
-            what = "--same-person" if same_person else "a film"
-            raise click.UsageError(f"{what} is one fit, by one process: start it without torchrun.")
-        if films or sequence:
-            kind = "--sequence" if sequence else "a film"
-            check_alone(kind, {"--same-person": same_person, "--example": example})
-            if face not in ("all", "largest"):
-                raise click.UsageError(f"{kind} is fitted by its largest face: leave out --face {face}.")
-            files = frame_files(images) if sequence else None
-            if files is not None:
-                films = [Path(images[0]).resolve() if Path(images[0]).is_dir() else files[0].resolve().parent]
-            failed: list[tuple[Path, str]] = []
-            for film, name in zip(films, output_names(films), strict=True):
-                try:
-                    text = fit_film(
-                        film,
-                        files,
-                        Path(output) / name,
-                        partial(new_fitter, device=device),
-                        projection=projection,
-                        smoothing=smooth,
-                        fps=fps,
-                        batch=batch,
-                        overwrite=overwrite,
-                    )
-                    click.echo(text)
-                except Exception as error:  # it must not cost the films that follow
-                    failed.append((film, str(as_expected(error))))
-            _fail(failed, len(films), "films")
-            return
         own_gpu = share is not None and device == "auto" and _several_gpus()
 
         def make_fitter() -> Fitter:

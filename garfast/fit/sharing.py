@@ -48,6 +48,15 @@ def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
         raise ArgumentError(f"{name} is {text!r}, not a number: start the processes with torchrun") from error
 
 
+def process_count(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes ``torchrun`` has started.
+
+    Raises:
+        ArgumentError: its variable holds no number.
+    """
+    return _number(environment, "WORLD_SIZE", 1)
+
+
 @contextmanager
 def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | None]:
     """This process's share, from the variables that ``torchrun`` sets; None where it is alone.
@@ -55,7 +64,7 @@ def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | Non
     Raises:
         ArgumentError: the variables are set in part, or make no sense.
     """
-    count = _number(environment, "WORLD_SIZE", 1)
+    count = process_count(environment)
     if count < 2:
         yield None
         return

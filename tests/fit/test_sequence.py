@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from garfast.fit.pipeline import default_stages
 from garfast.fit.saved_face import load_face
 from garfast.fit.sequence import FittedSequence, described, fit_sequence, track
 from garfast.fit.sequence_output import best_frame, frame_parameters, overlay, save_sequence
-from garfast.fit.sharing import Share
 from garfast.io.digest import file_digest
 from garfast.io.images import read_image, write_image
 from garfast.io.video import open_video, write_animation
@@ -250,7 +248,7 @@ def test_a_fault_of_ours_does_not_stop_the_other_films(home: Path, monkeypatch: 
 
 
 def test_a_film_is_fitted_by_one_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("garfast.fit.sharing.sharing", lambda: nullcontext(Share(0, 2, 0)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for arguments in (["a.mp4"], ["frames", "--sequence"], ["frames", "--same-person"]):
         code, output = run(*arguments)
         assert code == 2
