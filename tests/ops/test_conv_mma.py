@@ -262,7 +262,7 @@ def test_tf32_is_allowed_where_it_is_to_the_library(allow_tf32):
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this PyTorch has one switch")
-@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("ieee", False)])
+@pytest.mark.parametrize(("precision", "allowed"), [("tf32", True), ("ieee", False), ("none", False)])
 def test_follows_the_newer_switch_of_tf32(precision, allowed):
     switch = torch.backends.cudnn.conv
     before = switch.fp32_precision
