@@ -30,7 +30,8 @@ struct Simd<float> {
   static constexpr int kLanes = kVectorBytes / 4;
   typedef float V __attribute__((vector_size(kVectorBytes)));
   typedef int32_t M __attribute__((vector_size(kVectorBytes)));  // what a comparison gives: 0 or -1
-  typedef int32_t I __attribute__((vector_size(kVectorBytes)));
+  typedef int32_t Index;
+  typedef Index I __attribute__((vector_size(kVectorBytes)));
   typedef I Int32;
 };
 template <>
@@ -38,9 +39,27 @@ struct Simd<double> {
   static constexpr int kLanes = kVectorBytes / 8;
   typedef double V __attribute__((vector_size(kVectorBytes)));
   typedef int64_t M __attribute__((vector_size(kVectorBytes)));
-  typedef int64_t I __attribute__((vector_size(kVectorBytes)));
+  typedef int64_t Index;
+  typedef Index I __attribute__((vector_size(kVectorBytes)));
   typedef int32_t Int32 __attribute__((vector_size(kVectorBytes / 2)));
 };
+
+#if defined(__AVX2__) && !defined(__AVX512DQ__)
+// For every set of eight lanes those that are in it, one after another.
+struct LaneOrders {
+  uint8_t lanes[256][8];
+};
+constexpr LaneOrders lane_orders() {
+  LaneOrders orders{};
+  for (int bits = 0; bits < 256; ++bits) {
+    int count = 0;
+    for (int l = 0; l < 8; ++l)
+      if (bits >> l & 1) orders.lanes[bits][count++] = uint8_t(l);
+  }
+  return orders;
+}
+constexpr LaneOrders kLaneOrders = lane_orders();
+#endif
 
 template <typename V, typename T>
 inline V load(const T* p) {
@@ -119,6 +138,87 @@ inline unsigned mask_bits(M m) {
 #endif
 }
 
+// The least lane.
+template <typename T>
+inline T least(typename Simd<T>::V v) {
+#if defined(__AVX2__) && !defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 4) {
+    const __m256 all = reinterpret_cast<__m256>(v);
+    __m128 m = _mm_min_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    m = _mm_min_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_min_ss(m, _mm_movehdup_ps(m)));
+  }
+#endif
+  T low = v[0];
+  for (int l = 1; l < Simd<T>::kLanes; ++l) low = v[l] < low ? v[l] : low;
+  return low;
+}
+
+// The greatest lane.
+template <typename T>
+inline typename Simd<T>::Index greatest(typename Simd<T>::I v) {
+#if defined(__AVX2__) && !defined(__AVX512DQ__)
+  if constexpr (sizeof(T) == 4) {
+    const __m256i all = reinterpret_cast<__m256i>(v);
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
+    return _mm_cvtsi128_si32(m);
+  }
+#endif
+  auto most = v[0];
+  for (int l = 1; l < Simd<T>::kLanes; ++l) most = v[l] > most ? v[l] : most;
+  return most;
+}
+
+// Whether there are instructions that write the lanes of a set one after another.
+#if defined(__AVX512DQ__)
+template <typename T>
+constexpr bool kPacks = true;
+#elif defined(__AVX2__)
+template <typename T>
+constexpr bool kPacks = sizeof(T) == 4;
+#else
+template <typename T>
+constexpr bool kPacks = false;
+#endif
+
+// Writes the lanes of a set, one bit per lane, one after another. Up to kLanes places are written to, whatever the set.
+template <typename T>
+class Packing {
+  static_assert(kPacks<T>);
+  using V = typename Simd<T>::V;
+  using I = typename Simd<T>::I;
+  using Index = typename Simd<T>::Index;
+
+ public:
+  void operator()(V v, T* to) const { store(packed(reinterpret_cast<I>(v)), to); }
+  void operator()(I v, Index* to) const { store(packed(v), to); }
+
+#if defined(__AVX512DQ__)
+  explicit Packing(unsigned bits) : bits_(bits) {}
+
+ private:
+  I packed(I v) const {
+    const auto all = reinterpret_cast<__m512i>(v);
+    if constexpr (sizeof(T) == 4)
+      return reinterpret_cast<I>(_mm512_maskz_compress_epi32(__mmask16(bits_), all));
+    else
+      return reinterpret_cast<I>(_mm512_maskz_compress_epi64(__mmask8(bits_), all));
+  }
+
+  unsigned bits_;
+#elif defined(__AVX2__)
+  explicit Packing(unsigned bits)
+      : order_(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kLaneOrders.lanes[bits])))) {}
+
+ private:
+  I packed(I v) const { return reinterpret_cast<I>(_mm256_permutevar8x32_epi32(reinterpret_cast<__m256i>(v), order_)); }
+
+  __m256i order_;
+#endif
+};
+
 // The four numbers at each of kLanes places, as four vectors: of the first numbers, of the second ones, ...
 template <typename T>
 inline void transpose(const T* const* places, typename Simd<T>::V* columns) {
@@ -154,9 +254,9 @@ inline typename Simd<T>::I first_pixels(typename Simd<T>::V low) {
   return i - (to_float<V>(i) < centre);
 }
 template <typename T>
-inline typename Simd<T>::I last_pixels(typename Simd<T>::V high, int32_t size) {
+inline typename Simd<T>::I last_pixels(typename Simd<T>::V high, typename Simd<T>::V last) {
   using V = typename Simd<T>::V;
-  const V bounded = upper(lower(high - T(0.5), fill<V>(T(size - 1))), fill<V>(T(-1)));
+  const V bounded = upper(lower(high - T(0.5), last), fill<V>(T(-1)));
   const auto i = to_int<T>(bounded);
   return i + (to_float<V>(i) > bounded);
 }
