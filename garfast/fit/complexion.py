@@ -33,7 +33,7 @@ _FEWEST = 100
 
 
 def plausible(regions: Mapping[str, Tensor], colour: Tensor, weight: Tensor, rim: Tensor) -> Tensor:
-    """1 [1,T,T], lower where a colour is not that of the person.
+    """1 [1,T,T], lower where a colour that is seen is not that of the person.
 
     On the neck, behind the ears and along the outline below the brows, where meshes reach over collars, hair and
     backgrounds, colours must be like those of the face; on the scalp, like those of the scalp above the brows.
@@ -53,25 +53,25 @@ def plausible(regions: Mapping[str, Tensor], colour: Tensor, weight: Tensor, rim
         if int(seen.sum()) < _FEWEST:
             continue
         sample = _typical(colour[:, seen].T)
-        unlike = _mahalanobis(colour.reshape(3, -1).T, sample).view_as(weight)
+        asked = (place[0] > 0) & (weight[0] > 0)
+        unlike = _mahalanobis(colour[:, asked].T, sample)
         accepted, refused = _ACCEPTED
-        result = result * (1 - place * ((unlike - accepted) / (refused - accepted)).clamp(0, 1))
+        result[:, asked] *= 1 - place[:, asked] * ((unlike - accepted) / (refused - accepted)).clamp(0, 1)
     return result
 
 
-def expected(regions: Mapping[str, Tensor], islands: Tensor, colour: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def expected(regions: Mapping[str, Tensor], inside: Tensor, colour: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """What texels look like [3,T,T] if nothing says otherwise, and how certain that is, [1,T,T] in 0..1.
 
     Args:
         regions, colour, weight: as for `plausible`.
-        islands: int64 [T,T], -1 outside the texture's islands.
+        inside: [1,T,T], 1 inside the texture's islands, 0 outside.
     """
 
     def seen_colours(mask: Tensor) -> Tensor | None:
         seen = (weight[0] > 0.5) & (mask[0] > 0.5)
         return colour[:, seen].T if int(seen.sum()) >= _FEWEST else None
 
-    inside = (islands >= 0).to(weight)[None]
     certainty = _CERTAINTY * inside
     look = colour.new_tensor(_SKIN).view(3, 1, 1).expand_as(colour)
     # Not the forehead, where hair hangs.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,45 +49,69 @@ def texture_islands(uv_triangles: Tensor) -> Tensor:
     return torch.from_numpy(island.astype(np.int64)).to(uv_triangles.device)
 
 
-def fill_islands(colour: Tensor, weight: Tensor, islands: Tensor) -> Tensor:
-    """`push_pull` inside each island of a texture on its own, so that an eye takes nothing from the cheek beside it.
+class Islands:
+    """The pieces of a texture, each of which is filled on its own, so that an eye takes nothing from the cheek beside
+    it.
 
-    Args:
-        colour: [C,H,W].
-        weight: [1,H,W] in 0..1.
-        islands: int64 [H,W], the island of each texel, -1 outside all of them.
+    What filling needs to know of them does not change with what they show, and is found out once.
 
-    Returns:
-        [C,H,W], 0 outside the islands and in those of which nothing is known.
+    Attributes:
+        labels: int64 [H,W], the island of each texel, -1 outside all of them.
+        inside: bool [H,W], the texels inside islands.
     """
-    result = torch.zeros_like(colour)
-    count = int(islands.max()) + 1 if islands.numel() else 0
-    for island in range(count):
-        inside = islands == island
-        rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
-        if len(rows) == 0:
-            continue
-        window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-        here = inside[window][None]
-        part, certain = colour[:, window[0], window[1]], weight[:, window[0], window[1]] * here
-        filled = push_pull(part, certain)
-        result[:, window[0], window[1]] = torch.where(here, filled, result[:, window[0], window[1]])
-    return result
 
+    def __init__(self, labels: Tensor) -> None:
+        self.labels = labels
+        self.inside = labels >= 0
 
-def pad_islands(image: Tensor, known: Tensor, reach: int = 12) -> Tensor:
-    """Continue each island's border outward, so that texture filtering and mip-mapping show no seams.
+    @cached_property
+    def _windows(self) -> list[tuple[slice, slice, Tensor]]:
+        """The box of each island, and which texels in it are the island's, bool [1,h,w]."""
+        windows = []
+        for island in range(int(self.labels.max()) + 1 if self.labels.numel() else 0):
+            here = self.labels == island
+            rows, columns = here.any(1).nonzero(), here.any(0).nonzero()
+            if len(rows):
+                box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+                windows.append((*box, here[box][None]))
+        return windows
 
-    Args:
-        image: [C,H,W].
-        known: bool [H,W], the texels inside islands; at least one.
-        reach: texels within this distance copy the nearest island texel; beyond, the colours blend smoothly.
-    """
-    from scipy.ndimage import distance_transform_edt
+    @cached_property
+    def _nearest(self) -> tuple[Tensor, Tensor]:
+        """Of each texel the distance [H,W] to the nearest one inside, and which that is, in the flattened texture,
+        int64 [H,W]."""
+        from scipy.ndimage import distance_transform_edt
 
-    if not bool(known.any()):
-        return image
-    distance, nearest = distance_transform_edt(~known.cpu().numpy(), return_indices=True)
-    rows, columns = torch.from_numpy(nearest).long().to(image.device)
-    near = torch.from_numpy(distance <= reach).to(image)[None]
-    return push_pull(image[:, rows, columns], near)
+        distance, nearest = distance_transform_edt(~self.inside.cpu().numpy(), return_indices=True)
+        rows, columns = torch.from_numpy(nearest).long()
+        index = (rows * self.labels.shape[1] + columns).to(self.labels.device)
+        return torch.from_numpy(distance).to(self.labels.device), index
+
+    def fill(self, colour: Tensor, weight: Tensor) -> Tensor:
+        """`push_pull` inside each island.
+
+        Args:
+            colour: [C,H,W].
+            weight: [1,H,W] in 0..1.
+
+        Returns:
+            [C,H,W], 0 outside the islands and in those of which nothing is known.
+        """
+        result = torch.zeros_like(colour)
+        for rows, columns, here in self._windows:
+            filled = push_pull(colour[:, rows, columns], weight[:, rows, columns] * here)
+            result[:, rows, columns] = torch.where(here, filled, result[:, rows, columns])
+        return result
+
+    def pad(self, image: Tensor, reach: int = 12) -> Tensor:
+        """Continue each island's border outward, so that texture filtering and mip-mapping show no seams.
+
+        Args:
+            image: [C,H,W].
+            reach: texels within this distance copy the nearest island texel; beyond, the colours blend smoothly.
+        """
+        if not bool(self.inside.any()):
+            return image
+        distance, nearest = self._nearest
+        continued = image.flatten(1)[:, nearest.flatten()].view_as(image)
+        return push_pull(continued, (distance <= reach).to(image)[None])

@@ -8,6 +8,7 @@ light; what neither shows is continued smoothly within its island of the texture
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from garfast.fit.complexion import COLOUR_REGIONS, expected, plausible
-from garfast.fit.fill import fill_islands, pad_islands, texture_islands
+from garfast.fit.fill import Islands, texture_islands
 from garfast.fit.rendering import Box, box_of_points, rasterize_crop
 from garfast.morphable import Camera, MorphableModel
 from garfast.ops import RasterOutput, rasterize_normals, vertex_normals
@@ -72,19 +73,18 @@ def sample_texture(
     Returns:
         uint8 [size,size,3]; row 0 is v = 1.
     """
-    texels = _Texels.of(model, size)
+    texels = _texels(model, size)
     view = _PhotoView.of(photo, vertices, model, camera, texels)
-    corners = texels.corners(model)
-    regions = texels.regions(model)
+    corners, regions = texels.corners, texels.regions
     colour, weight, rim = view.look_at(corners)
     weight = texels.feather(weight * plausible(regions, colour, weight, rim))
-    prior, certainty = expected(regions, texels.islands, colour, weight)
+    prior, certainty = expected(regions, texels.inside, colour, weight)
     if model.mirror is not None:
         mirrored, mirrored_weight, rim = view.look_at(model.mirror[corners])
         mirrored_weight = texels.feather(mirrored_weight * plausible(regions, mirrored, mirrored_weight, rim))
         # Light differs between the sides. Its difference is known where both sides are seen, and continued smoothly.
         both = torch.minimum(weight, mirrored_weight)
-        difference = fill_islands(colour - mirrored, both, texels.islands)
+        difference = texels.islands.fill(colour - mirrored, both)
         second = (1 - weight) * mirrored_weight
         total = weight + second
         colour = (weight * colour + second * (mirrored + difference)) / total.clamp_min(1e-6)
@@ -92,21 +92,24 @@ def sample_texture(
     # The prior is far weaker than anything seen: it shows where there is nothing else to go by.
     certain = torch.maximum(weight, certainty)
     colour = (weight * colour.clamp(0, 1) + (certain - weight) * prior) / certain.clamp_min(1e-12)
-    filled = fill_islands(colour, certain, texels.islands)
-    padded = pad_islands(filled, texels.islands >= 0)
+    padded = texels.islands.pad(texels.islands.fill(colour, certain))
     return (padded.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
-class _Texels(NamedTuple):
-    """What each texel of a model's texture shows: triangle, place in it, island."""
+class _Texels:
+    """What each texel of a model's texture shows.
 
-    triangle: Tensor  # int64 [N], of the texels inside islands
-    weights: Tensor  # [N,3]
-    at: Tensor  # int64 [N], index into the flattened texture
-    islands: Tensor  # int64 [T,T], -1 outside
+    Attributes:
+        size: side of the texture.
+        corners: int64 [F,3], the triangles' corners.
+        triangle: int64 [N], of the texels inside islands.
+        weights: [N,3], their places in it.
+        at: int64 [N], their indices into the flattened texture.
+        islands: the texture's pieces.
+        inside: [1,T,T], 1 inside islands, 0 outside.
+    """
 
-    @classmethod
-    def of(cls, model: MorphableModel, size: int) -> _Texels:
+    def __init__(self, model: MorphableModel, size: int) -> None:
         uv, uv_triangles = unwrap(model)
         flat = torch.cat([uv, torch.zeros_like(uv[:, :1])], -1)[None]
         facing = torch.zeros_like(flat)
@@ -116,21 +119,15 @@ class _Texels(NamedTuple):
         )
         assert isinstance(output, RasterOutput)
         ids = output.triangle_ids[0].long()
-        at = (ids.reshape(-1) >= 0).nonzero()[:, 0]
-        triangle = ids.reshape(-1)[at]
-        weights = output.barycentrics[0].reshape(3, -1)[:, at].T.contiguous()
+        self._model = model
+        self.size = size
+        self.corners = model.triangles.long()
+        self.at = (ids.reshape(-1) >= 0).nonzero()[:, 0]
+        self.triangle = ids.reshape(-1)[self.at]
+        self.weights = output.barycentrics[0].reshape(3, -1)[:, self.at].T.contiguous()
         island = texture_islands(uv_triangles)
-        islands = torch.where(ids >= 0, island[ids.clamp_min(0)], -1)
-        return cls(triangle, weights, at, islands)
-
-    @staticmethod
-    def corners(model: MorphableModel) -> Tensor:
-        """The triangles' corners, int64 [F,3]."""
-        return model.triangles.long()
-
-    @property
-    def size(self) -> int:
-        return self.islands.shape[0]
+        self.islands = Islands(torch.where(ids >= 0, island[ids.clamp_min(0)], -1))
+        self.inside = self.islands.inside.to(flat)[None]
 
     def points(self, attributes: Tensor, corners: Tensor) -> Tensor:
         """Interpolate attributes [V,C] with the triangles' corners [F,3]: [N,C]."""
@@ -140,8 +137,10 @@ class _Texels(NamedTuple):
             total.addcmul_(attributes[where[:, k]], self.weights[:, k : k + 1])
         return total
 
-    def regions(self, model: MorphableModel) -> dict[str, Tensor]:
+    @cached_property
+    def regions(self) -> dict[str, Tensor]:
         """The model's regions that matter for colours as images [1,T,T]."""
+        model = self._model
         masks = {name: mask for name, mask in model.regions.items() if name in COLOUR_REGIONS}
         # The nape and the like, behind the ends of the jaw line, and what is above the brows: both fade over 2 cm. The
         # throat, below the chin.
@@ -149,7 +148,7 @@ class _Texels(NamedTuple):
         masks["below"] = ((landmarks[8, 1] - model.mean[:, 1]) / 5).clamp(0, 1)
         masks["behind"] = ((landmarks[[0, 16], 2].mean() - model.mean[:, 2]) / 20).clamp(0, 1)
         masks["above"] = ((model.mean[:, 1] - landmarks[17:27, 1].mean()) / 20).clamp(0, 1)
-        images = self.image(self.points(torch.stack(list(masks.values()), 1), self.corners(model)).clamp(0, 1))
+        images = self.image(self.points(torch.stack(list(masks.values()), 1), self.corners).clamp(0, 1))
         return {name: images[k : k + 1] for k, name in enumerate(masks)}
 
     def image(self, values: Tensor) -> Tensor:
@@ -158,16 +157,30 @@ class _Texels(NamedTuple):
         flat[self.at] = values
         return flat.T.reshape(-1, self.size, self.size)
 
+    @property
+    def _radius(self) -> int:
+        """How far weights fade, in texels."""
+        return max(round(_FEATHER * self.size), 1)
+
+    @cached_property
+    def _inside_around(self) -> Tensor:
+        """The share [1,1,T,T] of the texels around each one that are inside islands."""
+        return _separable(F.avg_pool2d, self.inside[None], self._radius).clamp_min(1e-6)
+
     def feather(self, weight: Tensor) -> Tensor:
         """Let weights [1,T,T] fade toward unseen texels instead of ending, without reaching beyond them."""
-        inside = (self.islands >= 0)[None, None].to(weight)
+        inside = self.inside[None]
         # Outside an island counts as seen: the end of an island is no edge of visibility.
-        radius = max(round(_FEATHER * self.size), 1)
-        eroded = 1 - _separable(F.max_pool2d, inside - weight[None] * inside, radius)
-        seen, whole = (_separable(F.avg_pool2d, image, radius) for image in (eroded * inside, inside))
-        mean = seen / whole.clamp_min(1e-6)
+        eroded = 1 - _separable(F.max_pool2d, inside - weight[None] * inside, self._radius)
+        mean = _separable(F.avg_pool2d, eroded * inside, self._radius) / self._inside_around
         # What is hardly trusted must not spread into what is unknown, so small weights become none.
-        return smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * inside[0]
+        return smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * self.inside
+
+
+@lru_cache(maxsize=1)
+def _texels(model: MorphableModel, size: int) -> _Texels:
+    """Of one model and size at a time, for the photographs of a folder, which have them in common."""
+    return _Texels(model, size)
 
 
 def _separable(pool: Callable[..., Tensor], image: Tensor, radius: int) -> Tensor:
@@ -212,8 +225,7 @@ class _PhotoView(NamedTuple):
     def look_at(self, corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Colour [3,T,T], weight [1,T,T] and nearness to the outline [1,T,T], all in 0..1, of the mesh points with
         these triangle corners int64 [F,3]."""
-        points = self.texels.points(self.vertices, corners)
-        normals = self.texels.points(self.normals, corners)
+        points, normals = self.texels.points(torch.cat([self.vertices, self.normals], 1), corners).split(3, 1)
         normals = normals * normals.square().sum(-1, keepdim=True).clamp_min(1e-12).rsqrt()
         if self.camera.projection == "orthographic":
             facing = normals[:, 2]

@@ -46,7 +46,7 @@ def test_hidden_skin_is_expected_to_look_like_the_cheeks_not_like_the_fringe() -
     regions["above"][:, :8] = 1
     colour[:, :8] = torch.tensor([0.25, 0.2, 0.1]).view(3, 1, 1)
     weight = 1 - regions["behind"]
-    look, certainty = expected(regions, torch.zeros(SIZE, SIZE, dtype=torch.int64), colour, weight)
+    look, certainty = expected(regions, torch.ones(1, SIZE, SIZE), colour, weight)
     hidden = look[:, -1, 0]
     assert (hidden < skin).all()
     assert (hidden > 0.85 * skin).all()
@@ -58,7 +58,7 @@ def test_hidden_skin_is_expected_to_look_like_the_cheeks_not_like_the_fringe() -
 def test_hidden_skin_of_a_photograph_without_skin_is_still_skin() -> None:
     regions, colour, _ = patches("neck")
     none = torch.zeros(1, SIZE, SIZE)
-    look, certainty = expected(regions, torch.zeros(SIZE, SIZE, dtype=torch.int64), colour, none)
+    look, certainty = expected(regions, torch.ones(1, SIZE, SIZE), colour, none)
     red, green, blue = look[:, 0, 0].tolist()
     assert red > green > blue > 0.3
     assert (certainty > 0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from garfast.fit.fill import fill_islands, pad_islands, push_pull, texture_islands
+from garfast.fit.fill import Islands, push_pull, texture_islands
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (16, 16), (13, 29)])
@@ -44,7 +44,7 @@ def test_islands_are_found_and_filled_apart() -> None:
     colour, weight = torch.zeros(3, 20, 30), torch.zeros(1, 20, 30)
     colour[:, 5, 5], weight[:, 5, 5] = 0.3, 1
     colour[:, 5, 15], weight[:, 5, 15] = 0.9, 1
-    filled = fill_islands(colour, weight, layout)
+    filled = Islands(layout).fill(colour, weight)
     torch.testing.assert_close(filled[:, layout == 0], torch.full((3, 128), 0.3))
     torch.testing.assert_close(filled[:, layout == 1], torch.full((3, 128), 0.9))
     assert (filled[:, (layout < 0) | (layout == 2)] == 0).all()
@@ -55,6 +55,6 @@ def test_padding_repeats_the_border() -> None:
     known = torch.zeros(40, 40, dtype=torch.bool)
     known[10:20, 10:20] = True
     image[:, known] = 0.5
-    padded = pad_islands(image, known, reach=4)
+    padded = Islands(known.long() - 1).pad(image, reach=4)
     torch.testing.assert_close(padded, torch.full_like(padded, 0.5))
-    assert (pad_islands(image, torch.zeros_like(known)) == image).all()
+    assert (Islands(torch.full((40, 40), -1)).pad(image) == image).all()
