@@ -14,7 +14,8 @@ namespace garfast {
 namespace GARFAST_ISA {
 namespace {
 
-constexpr int64_t kBandPixels = 8192;
+// Pixels of a band: at most what the second cache holds, at least what is worth its overhead.
+constexpr int64_t kMostPixels = 16384, kLeastPixels = 2048;
 
 // A growing list of triangles. Not std::vector<int32_t>: its functions are one symbol for all instruction sets, and the
 // linker might keep one that this machine cannot run (see isa.h). Types of this namespace are our own.
@@ -69,11 +70,14 @@ struct Bands {
   std::vector<Order> order;  // the biggest first, so that no thread is left with one at the end
   int first[kMaxRasterLevels], shift[kMaxRasterLevels];
 
-  explicit Bands(const RasterLevels& levels) {
+  // samples: how many are drawn with these bands; num_threads: among which they are shared out, several for each.
+  Bands(const RasterLevels& levels, int64_t samples, int num_threads) {
+    const int64_t share = samples * levels.start[levels.count] / (2 * num_threads);
+    const int64_t pixels = std::min(std::max(share, kLeastPixels), kMostPixels);
     for (int l = 0; l < levels.count; ++l) {
       first[l] = int(all.size());
       shift[l] = 0;
-      while ((int64_t(2) << shift[l]) * levels.width[l] <= kBandPixels) ++shift[l];
+      while ((int64_t(2) << shift[l]) * levels.width[l] <= pixels) ++shift[l];
       for (int row = 0; row < levels.height[l]; row += 1 << shift[l])
         all.push_back({l, row, std::min(row + (1 << shift[l]), levels.height[l])});
     }

@@ -332,7 +332,7 @@ void draw_band(const RasterizeParams<T>& p, int64_t b, const Band& band, const L
 
 template <typename T>
 void forward(const RasterizeParams<T>& p) {
-  const Bands bands(p.levels);
+  const Bands bands(p.levels, p.batch, p.num_threads);
   const LaneLevels<T> levels(p.levels);
   const int64_t per_sample = int64_t(bands.all.size());
   // More than threads, since a part that faces away is done with sooner.
