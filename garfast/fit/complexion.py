@@ -83,12 +83,12 @@ def expected(regions: Mapping[str, Tensor], inside: Tensor, colour: Tensor, weig
         if own is not None:
             places.append((regions[name] * inside, own.median(0).values, share))
     for place, own, share in places:
-        look = look + share * place * (own.view(3, 1, 1) - look)
+        look = torch.lerp(look, own.view(3, 1, 1), share * place)
         certainty = torch.maximum(certainty, _OWN_CERTAINTY * place)
     for name, region_colour in _REGION_COLOURS.items():
         if name in regions:
-            look = look + regions[name] * (look.new_tensor(region_colour).view(3, 1, 1) - look)
-            certainty = certainty + regions[name] * (_CERTAINTY * inside - certainty)
+            look = torch.lerp(look, look.new_tensor(region_colour).view(3, 1, 1), regions[name])
+            certainty = torch.lerp(certainty, _CERTAINTY * inside, regions[name])
     return look, certainty
 
 
