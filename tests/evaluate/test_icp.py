@@ -42,8 +42,11 @@ def test_the_size_of_a_sphere_is_found(metric):
 
 
 def test_without_a_change_of_size_the_shells_stay_apart():
-    result = icp(1.1 * sphere(50, 2)[0], Surface(*sphere(50)))
-    assert result.nearest.distance.mean() == pytest.approx(5, abs=0.1)
+    vertices, triangles = sphere(50)
+    result = icp(1.1 * sphere(50, 2)[0], Surface(vertices, triangles))
+    # The middles of the facets lie a little deeper than the sphere, and nothing keeps points from turning over them.
+    depth = 50 - np.linalg.norm(vertices[triangles].mean(1), axis=1).min()
+    assert result.nearest.distance.mean() == pytest.approx(5, abs=depth)
 
 
 def test_trimming_ignores_what_the_surface_lacks():
