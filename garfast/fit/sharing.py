@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from garfast.errors import ArgumentError
 
@@ -30,14 +31,30 @@ class Share:
     rank: int
     count: int
     local_rank: int
+    # Every tensor that was sent or received. Gloo's thread may be the last to let go of one, for which it needs the
+    # interpreter. Destroying the group keeps the interpreter until that thread has ended: done too soon, neither ever
+    # ends. So they stay here until the group is gone, and `gather_object`, which keeps nothing, is not used.
+    _sent: list[Any] = field(default_factory=list, repr=False)
 
     def gather(self, value: T) -> list[T] | None:
         """The values of all processes, in the order of ranks, in process 0; None in the others."""
+        import torch
         import torch.distributed as dist
 
-        values: list[T | None] | None = [None] * self.count if self.rank == 0 else None
-        dist.gather_object(value, values)
-        return None if values is None else [entry for entry in values if entry is not None]
+        data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        size = torch.tensor([len(data)])
+        sizes = [torch.zeros_like(size) for _ in range(self.count)]
+        self._sent.extend([size, *sizes])
+        dist.all_gather(sizes, size)
+        lengths = [int(length) for length in sizes]
+        padded = torch.zeros(max(lengths), dtype=torch.uint8)
+        padded[: len(data)] = data
+        received = [torch.zeros_like(padded) for _ in range(self.count)] if self.rank == 0 else None
+        self._sent.extend([padded, *(received or [])])
+        dist.gather(padded, received)
+        if received is None:
+            return None
+        return [pickle.loads(part[:length].numpy().tobytes()) for part, length in zip(received, lengths, strict=True)]
 
 
 def _number(environment: Mapping[str, str], name: str, otherwise: int) -> int:
@@ -76,7 +93,8 @@ def sharing(environment: Mapping[str, str] = os.environ) -> Iterator[Share | Non
     rank = _number(environment, "RANK", 0)
     local_rank = _number(environment, "LOCAL_RANK", rank)
     dist.init_process_group("gloo", rank=rank, world_size=count, timeout=_PATIENCE)
+    share = Share(rank, count, local_rank)
     try:
-        yield Share(rank, count, local_rank)
+        yield share
     finally:
         dist.destroy_process_group()
