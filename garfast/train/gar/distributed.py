@@ -9,6 +9,7 @@ penalised on one part in each process; and the mean style moves by the parts' av
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,10 @@ def processes(device: str = "auto", *, minutes: float = 30) -> Iterator[torch.de
     try:
         yield chosen
     finally:
+        if chosen.type == "cpu":
+            # With PyTorch 2.6 gloo's thread may still need the interpreter, to let go of the last tensor. Destroying
+            # the group keeps it until that thread has ended: neither would ever end.
+            time.sleep(0.2)
         dist.destroy_process_group()
 
 
