@@ -48,12 +48,11 @@ def few(monkeypatch):
     monkeypatch.setattr(module, "HELD_OUT", 8)
 
 
-def test_style_loss_is_one_for_the_mean_style():
-    styles, mean = torch.tensor([[3.0, 0.0], [1.0, 4.0]]), torch.tensor([1.0, 2.0])
-    assert float(style_loss(styles, styles, mean)) == 0
-    assert float(style_loss(mean.expand(2, 2), styles, mean)) == pytest.approx(1)
-    # Off by 1 everywhere; the true ones are (4 + 4 + 0 + 4) / 4 = 3 from their mean.
-    assert float(style_loss(styles + 1, styles, mean)) == pytest.approx(1 / 3)
+def test_style_loss_counts_differences_by_the_metric():
+    styles, metric = torch.tensor([[3.0, 0.0], [1.0, 4.0]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]])
+    assert float(style_loss(styles, styles, metric)) == 0
+    found = styles + torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    assert float(style_loss(found, styles, metric)) == pytest.approx((2 + 5) / 2)
 
 
 def test_latent_loss_ignores_the_length_of_the_true_code():
