@@ -112,7 +112,7 @@ class RandomCodes(nn.Module):
             z.append(torch.randn(self.config.z_dim, generator=random))
             noise.append([torch.randn(shape[1:], generator=random) for shape in self._shapes])
         maps = [torch.stack(level).to(image) for level in zip(*noise, strict=True)]
-        return Inversion(torch.stack(z).to(image), maps, [])
+        return Inversion(torch.stack(z).to(image), image.new_zeros(len(image), self.config.style_dim), maps, [])
 
 
 def _array(value: torch.Tensor) -> Floats:

@@ -11,13 +11,15 @@ from torch import Tensor
 from garfast.errors import EvaluationError
 from garfast.evaluate.drawing import condition_for, draw
 from garfast.evaluate.renderer_quality import HeldOut, random_noise
-from garfast.networks.generator import on_sphere
+from garfast.networks.generator import Generator, on_sphere
 from garfast.networks.renderer import Renderer
 from garfast.seeds import seeded
 from garfast.train.condition import Condition
 
 RATES = (0.01, 0.03, 0.1)
 """Adam's steps that the optimisation from the mean style is tried with; the best counts at every step."""
+CODE_RATES = (0.03, 0.1, 0.3)
+"""The same for codes, whose numbers are larger."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class InversionCurve:
 
     Attributes:
         inverter: error of ``G(n, V(I))``: 'pixel' (mean absolute difference, -1..1) and 'perceptual'.
-        steps: numbers of optimisation steps from the mean style and no noise ...
-        optimiser: ... and the errors after so many, by the same names, with the best of `RATES`.
+        steps: numbers of optimisation steps ...
+        optimiser: ... and the errors after so many, by the same names, with the best of the rates.
         saved: the first of ``steps`` at which the optimisation is as good as the inverter, by name; None if it is at
             none of them.
     """
@@ -47,10 +49,12 @@ def inversion_curves(
     every: int = 10,
     seed: int = 0,
     rates: Sequence[float] = RATES,
+    code_rates: Sequence[float] = CODE_RATES,
 ) -> dict[str, InversionCurve]:
-    """Find the looks of pictures again, by the inverter and by gradient descent from the mean style.
+    """Find the looks of pictures again, by the inverter and by gradient descent.
 
-    Descent is over w and noise with Adam; the geometry is given to both.
+    Descent is with Adam, from no noise: over noise and w (every layer's own) from the mean style; or over noise and z,
+    as in equation 10, from random codes, as codes have no mean that is one. The geometry is given to all.
 
     Args:
         renderer: G, V and a perceptual network.
@@ -59,11 +63,11 @@ def inversion_curves(
         steps: of the descent.
         every: steps between two measurements.
         seed: of the looks.
-        rates: see `RATES`.
+        rates, code_rates: see `RATES` and `CODE_RATES`.
 
     Returns:
         'pictures': of G's own pictures with random looks; 'photos': of held-out portraits, which G may not be able to
-        draw.
+        draw; 'codes': of the pictures, over z.
 
     Raises:
         EvaluationError: there is no V.
@@ -77,19 +81,32 @@ def inversion_curves(
     z = torch.randn(len(rows), renderer.generator.config.z_dim, generator=random).to(device)
     with torch.no_grad():
         drawn = draw(renderer.generator, condition, z, noise=random_noise(renderer, len(rows), random))
-    targets = {"pictures": drawn, "photos": held_out.photos(rows).to(device)}
-    return {name: _curve(renderer, condition, target, steps, every, rates) for name, target in targets.items()}
+    style = _mean_style(renderer.generator, len(rows))
+    code = torch.randn(z.shape, generator=random).to(device)
+    photos = held_out.photos(rows).to(device)
+    return {
+        "pictures": _curve(renderer, condition, drawn, style, steps, every, rates),
+        "photos": _curve(renderer, condition, photos, style, steps, every, rates),
+        "codes": _curve(renderer, condition, drawn, code, steps, every, code_rates),
+    }
 
 
 def _curve(
-    renderer: Renderer, condition: Condition, target: Tensor, steps: int, every: int, rates: Sequence[float]
+    renderer: Renderer,
+    condition: Condition,
+    target: Tensor,
+    start: Tensor,
+    steps: int,
+    every: int,
+    rates: Sequence[float],
 ) -> InversionCurve:
     assert renderer.inverter is not None
     with torch.no_grad():
         found = renderer.inverter(target)
-        again = draw(renderer.generator, condition, on_sphere(found.z), noise=found.noise)
+        w = renderer.generator.styles(on_sphere(found.z), params=condition.params) + found.offset[:, None]
+        again = renderer.generator(condition.maps, w=w, noise=found.noise).image.float().clamp(-1, 1)
         inverter = _errors(renderer, again, target)
-    curves = [_descent(renderer, condition, target, steps, every, rate) for rate in rates]
+    curves = [_descent(renderer, condition, target, start, steps, every, rate) for rate in rates]
     marks = tuple(range(0, steps + 1, every))
     best = {name: tuple(min(values) for values in zip(*(c[name] for c in curves), strict=True)) for name in inverter}
     saved = {
@@ -99,20 +116,26 @@ def _curve(
     return InversionCurve(inverter, marks, best, saved)
 
 
-def _descent(
-    renderer: Renderer, condition: Condition, target: Tensor, steps: int, every: int, rate: float
-) -> dict[str, list[float]]:
-    generator, batch = renderer.generator, len(target)
-    config = generator.config
-    mean = generator.mapping.mean_w
+def _mean_style(generator: Generator, batch: int) -> Tensor:
+    config, mean = generator.config, generator.mapping.mean_w
     if not bool(mean.any()):  # a generator whose running mean was never set
         with torch.no_grad():
-            mean = generator.mapping(torch.randn(1024, config.z_dim, device=target.device)).mean(0)
-    w = mean.detach().float().expand(batch, config.num_styles, -1).clone().requires_grad_()
-    noise = [torch.zeros(shape, device=target.device, requires_grad=True) for shape in generator.noise_shapes(batch)]
-    optimiser = torch.optim.Adam([w, *noise], lr=rate, betas=(0.9, 0.99))
+            mean = generator.mapping(torch.randn(1024, config.z_dim, device=mean.device)).mean(0)
+    return mean.detach().float().expand(batch, config.num_styles, -1)
+
+
+def _descent(
+    renderer: Renderer, condition: Condition, target: Tensor, start: Tensor, steps: int, every: int, rate: float
+) -> dict[str, list[float]]:
+    """Errors of pictures on the way from ``start``, styles [B, L, D] or codes [B, z_dim]."""
+    generator = renderer.generator
+    latent = start.clone().requires_grad_()
+    shapes = generator.noise_shapes(len(target))
+    noise = [torch.zeros(shape, device=target.device, requires_grad=True) for shape in shapes]
+    optimiser = torch.optim.Adam([latent, *noise], lr=rate, betas=(0.9, 0.99))
     errors: dict[str, list[float]] = {}
     for step in range(steps + 1):
+        w = latent if start.dim() == 3 else generator.styles(latent, params=condition.params)
         picture = generator(condition.maps, w=w, noise=noise).image.float()
         if step % every == 0:
             with torch.no_grad():

@@ -33,6 +33,12 @@ GOALS = {
 }
 """Degrees, degrees, percent, cosine and steps."""
 
+_INVERSIONS = (
+    ("pictures", "own pictures", "from the mean style"),
+    ("photos", "photographs", "from the mean style"),
+    ("codes", "own pictures", "over codes"),
+)
+
 
 def measure_renderer_quality(
     renderer: Renderer,
@@ -134,17 +140,18 @@ def renderer_table(results: dict[str, Any]) -> str:
             add("photographs of one person: cosine", f"{figures['photos_same']:.3f}")
             add("photographs of two: cosine", f"{figures['photos_others']:.3f}")
         elif name == "inversion":
-            for kind, label in (("pictures", "own pictures"), ("photos", "photographs")):
+            for kind, label, start in _INVERSIONS:
                 curve = figures[kind]
                 for error, value in curve["inverter"].items():
                     saved = curve["saved"][error]
                     steps = f"> {curve['steps'][-1]}" if saved is None else str(saved)
-                    goal = f">= {GOALS[name]:g}" if kind == "pictures" else ""
+                    goal = f">= {GOALS[name]:g}" if kind != "photos" else ""
                     # An error that was never reached says nothing beyond the steps that were made.
                     most = curve["steps"][-1] if saved is None else saved
                     reached = most >= GOALS[name] if goal else None
-                    add(f"{label}: {error} error of G(n, V(I))", f"{value:.4f}")
-                    add(f"{label}: steps to reach it from the mean style", steps, goal, reached)
+                    if kind != "codes":  # the same pictures again
+                        add(f"{label}: {error} error of G(n, V(I))", f"{value:.4f}")
+                    add(f"{label}: steps to reach its {error} error {start}", steps, goal, reached)
         else:
             add(f"Frechet distance to photographs ({figures['note']})", f"{figures['distance']:.3f}")
             if figures["extrapolated"] is not None:

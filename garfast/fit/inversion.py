@@ -91,4 +91,4 @@ def invert(renderer: Renderer, images: Tensor) -> tuple[Tensor, Tensor | None, l
         ]
         return w, None, noise
     found = renderer.inverter(images)
-    return generator.styles(found.z).clone(), found.z, list(found.noise)
+    return generator.styles(found.z) + found.offset[:, None], found.z, list(found.noise)

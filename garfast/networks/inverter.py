@@ -6,6 +6,9 @@ Every convolution of G has a counterpart whose feature map has the same size, so
 
 Means and standard deviations of all feature maps are concatenated and go through an MLP as deep and wide as G's mapping
 network to give z'. The noise maps come from 1x1 heads on the matching feature maps.
+
+Not in the paper: a second MLP gives an offset of the style, w = M(z') + offset. What a picture leaves open V should
+answer with the mean of what is possible. That lies between styles, where no code leads: M's input has unit length.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ class Inversion(NamedTuple):
     """What :class:`Inverter` returns."""
 
     z: Tensor  # [B, z_dim]
+    offset: Tensor  # [B, style_dim] to add to the style of z; 0 until a training of the inverter finds it
     noise: list[Tensor]  # one map [B, 1, r, r] per convolution of G, coarse to fine, zero mean and unit variance
     features: list[Tensor]  # R_i, one per convolution of G and of its shape, coarse to fine
 
@@ -32,10 +36,17 @@ class Inversion(NamedTuple):
 class Inverter(nn.Module):
     """V(image), the mirror image of a Generator.
 
+    Attributes:
+        statistics_mean, statistics_scale: [N] what is taken from the statistics before the MLPs, and what the rest is
+            multiplied with; see :meth:`standardise`. Buffers.
+
     Args:
         config: the Generator's configuration.
         impl: backend of the operators.
     """
+
+    statistics_mean: Tensor
+    statistics_scale: Tensor
 
     def __init__(self, config: GeneratorConfig, *, impl: str = "auto") -> None:
         super().__init__()
@@ -54,11 +65,11 @@ class Inverter(nn.Module):
             if after is not None:
                 self.downs.append(EqualConv2d(width, config.channels(after), 3, down=2, impl=impl))
         self.noise_heads = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in counts)
-        widths = [2 * sum(counts)] + [config.style_dim] * (config.mapping_layers - 1)
-        self.mlp = nn.Sequential(
-            *(EqualLinear(a, b, activation="lrelu") for a, b in itertools.pairwise(widths)),
-            EqualLinear(widths[-1], config.z_dim),
-        )
+        count = 2 * sum(counts)
+        self.register_buffer("statistics_mean", torch.zeros(count))
+        self.register_buffer("statistics_scale", torch.ones(count))
+        self.mlp = _mlp(count, [config.style_dim] * (config.mapping_layers - 1), config.z_dim)
+        self.offset = _mlp(count, [2 * config.style_dim] * 2, config.style_dim, silent=True)
 
     def forward(self, image: Tensor) -> Inversion:
         """image [B, 3, size, size], RGB in -1..1.
@@ -66,6 +77,13 @@ class Inverter(nn.Module):
         Raises:
             ArgumentError: the image has another size.
         """
+        features = self.features(image)
+        z, offset = self.answer(self.statistics(features))
+        noise = [_standardised(head(f)) for head, f in zip(self.noise_heads, features[::-1], strict=True)]
+        return Inversion(z, offset, noise[::-1], features)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """R_i of an image, coarse to fine; arguments and errors as for the whole."""
         size = self.config.size
         if image.dim() != 4 or list(image.shape[1:]) != [3, size, size]:
             raise ArgumentError(f"Inverter: image must have shape [B, 3, {size}, {size}], not {list(image.shape)}")
@@ -78,10 +96,38 @@ class Inverter(nn.Module):
                 features.append(x)
             if down is not None:
                 x = down(x)
-        statistics = [s for f in features for s in _statistics(f)]
-        z = self.mlp(torch.cat(statistics, 1).float())
-        noise = [_standardised(head(f)) for head, f in zip(self.noise_heads, features, strict=True)]
-        return Inversion(z, noise[::-1], features[::-1])
+        return features[::-1]
+
+    def statistics(self, features: list[Tensor]) -> Tensor:
+        """Means and standard deviations [B, N], float32, of feature maps, the finest's first."""
+        return torch.cat([s for f in features[::-1] for s in _statistics(f)], 1)
+
+    def answer(self, statistics: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [B, z_dim] and offsets of their styles [B, style_dim] from statistics [B, N]."""
+        x = (statistics - self.statistics_mean) * self.statistics_scale
+        return self.mlp(x), self.offset(x)
+
+    @torch.no_grad()
+    def standardise(self, statistics: Tensor) -> None:
+        """Start the MLPs anew, on inputs that are standardised by these statistics [K, N] of typical pictures.
+
+        As they are, some statistics are a hundred times as large as others, and MLPs learn from little but these.
+        """
+        self.statistics_mean.copy_(statistics.mean(0))
+        self.statistics_scale.copy_(1 / (statistics.std(0) + 1e-6))
+        fresh = Inverter(self.config)
+        self.mlp.load_state_dict(fresh.mlp.state_dict())
+        self.offset.load_state_dict(fresh.offset.state_dict())
+
+
+def _mlp(width: int, hidden: list[int], out: int, *, silent: bool = False) -> nn.Sequential:
+    """Leaky ReLU layers and a linear one; ``silent`` ones say 0 until they are trained."""
+    widths = [width, *hidden]
+    layers = [EqualLinear(a, b, activation="lrelu") for a, b in itertools.pairwise(widths)]
+    last = EqualLinear(widths[-1], out)
+    if silent:
+        nn.init.zeros_(last.weight)
+    return nn.Sequential(*layers, last)
 
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:

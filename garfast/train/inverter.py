@@ -14,7 +14,9 @@ says nothing); the second is the mean over layers of the mean absolute differenc
 
 With portraits, V also sees photographs with known geometry, which must come back from G (image and perceptual only).
 
-The style's loss alone teaches V most of what there is to learn, for a third of the work: no picture is drawn again.
+The MLPs of V see nothing of a picture but its statistics, so these can be kept: with a pool they are trained alone, on
+thousands of pictures that are drawn once, with the loss of the style, which needs no picture drawn again. A step then
+costs a hundredth, and the MLPs, which never see enough pictures otherwise, can be trained to the end.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +55,8 @@ MEASURED = 16
 """Pictures that an evaluation looks at."""
 METRIC_BATCHES, METRIC_BATCH = 16, 8
 """Pictures by which the metric of styles is made."""
+POOL_BATCH = 8
+"""Pictures that a pool is filled with at a time."""
 _SEED = 2**31 - 3
 
 
@@ -74,7 +78,9 @@ class InverterTraining:
 
     Attributes:
         steps: optimiser steps in all.
-        batch: pictures of the renderer a step.
+        batch: pictures of the renderer a step; with a pool, of those.
+        pool: pictures of the renderer that are drawn once, before the first step; the MLPs start anew and are trained
+            alone. 0 trains all of V.
         paired: portraits a step, where there are some.
         rate: peak learning rate of the kernels between features (:class:`garfast.train.muon.Muon`).
         end_rate: that of everything else (AdamW).
@@ -88,6 +94,7 @@ class InverterTraining:
 
     steps: int = 2000
     batch: int = 8
+    pool: int = 0
     paired: int = 4
     rate: float = 0.01
     end_rate: float = 1e-3
@@ -132,6 +139,14 @@ def noise_strengths(generator: Generator) -> Tensor:
     return torch.stack([value.detach() for name, value in named.items() if name.endswith("noise_strength")])
 
 
+class Pool(NamedTuple):
+    """Pictures of the renderer as the inverter's MLPs see them."""
+
+    statistics: Tensor  # [K, N]
+    styles: Tensor  # [K, D] that they were drawn with
+    params: Tensor | None  # [K, P] what G was told beside the style
+
+
 class InverterTask(AveragedTask):
     """A :class:`garfast.train.loop.Task`.
 
@@ -145,7 +160,7 @@ class InverterTask(AveragedTask):
         impl: backend of the operators.
 
     Raises:
-        TrainingError: there are too few portraits.
+        TrainingError: there are too few portraits, or a pool is asked for and there is no inverter to start from.
     """
 
     def __init__(
@@ -161,6 +176,8 @@ class InverterTask(AveragedTask):
     ) -> None:
         if portraits is not None and portraits.count <= HELD_OUT:
             raise TrainingError(f"there are {portraits.count} portraits: more than {HELD_OUT} are needed")
+        if settings.pool and (renderer.inverter is None or fresh):
+            raise TrainingError("a pool trains an inverter's last layers alone: train one without a pool first")
         config = renderer.generator.config
         self.settings = replace(settings, size=config.size, paired=settings.paired if portraits is not None else 0)
         self.device, self.impl, self.portraits = torch.device(device), impl, portraits
@@ -175,44 +192,69 @@ class InverterTask(AveragedTask):
         self.network = Inverter(config, impl=impl).to(self.device)
         if renderer.inverter is not None and not fresh:
             self.network.load_state_dict(renderer.inverter.state_dict())
+        self.metric = self._looks_metric() if settings.weights.style > 0 else torch.empty(0)
+        self.pool = self._fill_pool() if settings.pool else None
+        if self.pool is not None:
+            self.network.requires_grad_(False)
+            self.network.standardise(self.pool.statistics)
+            self.network.mlp.requires_grad_(True)
+            self.network.offset.requires_grad_(True)
         self.optimizer = muon_for(
             self.network, ends=("from_rgb", "noise_heads"), rate=settings.rate, other_rate=settings.end_rate, decay=0.0
         )
         self.average = Averaged(self.network, 0.995)
-        self.metric = self._looks_metric() if settings.weights.style > 0 else torch.empty(0)
 
     def step(self, step: int) -> dict[str, float]:
-        settings, weights = self.settings, self.settings.weights
+        settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * learning_rate(step, settings.steps, warmup=50, decay=settings.decay)
-        scene, z, noise = self._draw([settings.seed, step], settings.batch)
+        random = np.random.default_rng([settings.seed, step])
         photos = None
         if settings.paired and self.portraits is not None:  # their geometry is made in full precision
-            photos = self._photos(np.random.default_rng([settings.seed, step]), settings.paired)
-        with self._autocast():
-            with torch.no_grad():
-                out = self.generator(scene.maps, z, params=scene.params, noise=noise)
-            image = out.image.float()
-            found = self.network(image)
-            losses: dict[str, tuple[float, Tensor]] = {}
-            if weights.latent > 0:
-                losses["latent"] = (weights.latent, latent_loss(found.z, z))
-            if weights.style > 0:
-                again = self.generator.mapping(on_sphere(found.z), scene.params)
-                losses["style"] = (weights.style, style_loss(again, out.w[:, 0], self.metric))
-            if weights.features > 0:
-                losses["features"] = (weights.features, feature_loss(found.features, out.features))
-            if weights.noise > 0:
-                strengths = noise_strengths(self.generator)
-                losses["noise"] = (weights.noise, noise_loss(found.noise, noise, strengths))
-            losses |= self._picture_losses("", scene, found, image, None)
-            if photos is not None:
+            photos = self._photos(random, settings.paired)
+        losses = self._losses_of_drawn(step) if self.pool is None else self._losses_of_pool(self.pool, random)
+        if photos is not None:
+            with self._autocast():
                 photo, scene = photos
                 found = self.network(photo)
                 weight = face_weight(scene.normals, settings.size)
                 losses |= self._picture_losses("photo_", scene, found, photo, weight)
         total = torch.stack([weight * value for weight, value in losses.values()]).sum()
         return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, math.inf)
+
+    def _losses_of_drawn(self, step: int) -> dict[str, tuple[float, Tensor]]:
+        """Losses of new pictures of the renderer, with their weights."""
+        settings, weights = self.settings, self.settings.weights
+        scene, z, noise = self._draw([settings.seed, step], settings.batch)
+        losses: dict[str, tuple[float, Tensor]] = {}
+        with self._autocast():
+            with torch.no_grad():
+                out = self.generator(scene.maps, z, params=scene.params, noise=noise)
+            image = out.image.float()
+            found = self.network(image)
+            if weights.latent > 0:
+                losses["latent"] = (weights.latent, latent_loss(found.z, z))
+            if weights.style > 0:
+                again = self._style(found.z, found.offset, scene.params)
+                losses["style"] = (weights.style, style_loss(again, out.w[:, 0], self.metric))
+            if weights.features > 0:
+                losses["features"] = (weights.features, feature_loss(found.features, out.features))
+            if weights.noise > 0:
+                strengths = noise_strengths(self.generator)
+                losses["noise"] = (weights.noise, noise_loss(found.noise, noise, strengths))
+            return losses | self._picture_losses("", scene, found, image, None)
+
+    def _losses_of_pool(self, pool: Pool, random: np.random.Generator) -> dict[str, tuple[float, Tensor]]:
+        """Loss of the styles of some pictures of the pool, with its weight."""
+        rows = torch.from_numpy(random.integers(0, len(pool.styles), self.settings.batch)).to(self.device)
+        params = None if pool.params is None else pool.params[rows]
+        z, offset = self.network.answer(pool.statistics[rows])
+        again = self._style(z, offset, params)
+        return {"style": (self.settings.weights.style, style_loss(again, pool.styles[rows], self.metric))}
+
+    def _style(self, z: Tensor, offset: Tensor, params: Tensor | None) -> Tensor:
+        """What V says, as a style [B, D]."""
+        return self.generator.mapping(on_sphere(z), params) + offset
 
     def _picture_losses(
         self, prefix: str, scene: Condition, found: Inversion, picture: Tensor, weight: Tensor | None
@@ -223,7 +265,7 @@ class InverterTask(AveragedTask):
         perceptual = self.perceptual if weights.perceptual > 0 else None
         if weights.image == 0 and perceptual is None:
             return losses
-        again = self._again(scene, found.z, found.noise)
+        again = self._again(scene, found)
         if weights.image > 0:
             losses[f"{prefix}image"] = (weights.image, multiscale_l1(again, picture, weight))
         if perceptual is not None:
@@ -231,8 +273,9 @@ class InverterTask(AveragedTask):
             losses[f"{prefix}perceptual"] = (weights.perceptual, distance)
         return losses
 
-    def _again(self, scene: Condition, z: Tensor, noise: Sequence[Tensor] | str) -> Tensor:
-        return self.generator(scene.maps, on_sphere(z), params=scene.params, noise=noise).image.float()
+    def _again(self, scene: Condition, found: Inversion) -> Tensor:
+        w = self._style(found.z, found.offset, scene.params)
+        return self.generator(scene.maps, w=w, params=scene.params, noise=found.noise).image.float()
 
     def _draw(self, seed: Sequence[int], count: int) -> tuple[Condition, Tensor, list[Tensor]]:
         """Random geometries, codes and noise maps, decided by the seed alone."""
@@ -242,6 +285,22 @@ class InverterTask(AveragedTask):
         z = torch.randn(count, self.generator.config.z_dim, generator=rng).to(self.device)
         shapes = self.generator.noise_shapes(count)
         return scene, z, [torch.randn(shape, generator=rng).to(self.device) for shape in shapes]
+
+    @torch.no_grad()
+    def _fill_pool(self) -> Pool:
+        parts = []
+        for number in range(-(-self.settings.pool // POOL_BATCH)):
+            scene, z, noise = self._draw([self.settings.seed, number, 2], POOL_BATCH)
+            with self._autocast():
+                out = self.generator(scene.maps, z, params=scene.params, noise=noise)
+                seen = self.network.statistics(self.network.features(out.image.float()))
+            parts.append(Pool(seen, out.w[:, 0].float(), scene.params))
+        params = [part.params for part in parts if part.params is not None]
+        return Pool(
+            torch.cat([part.statistics for part in parts]),
+            torch.cat([part.styles for part in parts]),
+            torch.cat(params) if params else None,
+        )
 
     def _looks_metric(self) -> Tensor:
         def draw(number: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -292,20 +351,18 @@ class InverterTask(AveragedTask):
             # Both maps have unit variance: their mean squared difference is 2 (1 - correlation).
             "noise_correlation": 1 - float(noise_loss(found.noise, noise, strengths)) / 2,
         }
-        figures |= self._compared("", scene, found.z, found.noise, image)
+        figures |= self._compared("", scene, found, image)
         if self.portraits is not None:
             photo, scene = self._photo_rows(np.arange(0, min(4 * MEASURED, HELD_OUT), 4))
             found = network(photo)
-            figures |= self._compared("photo_", scene, found.z, found.noise, photo)
+            figures |= self._compared("photo_", scene, found, photo)
         return figures
 
-    def _compared(
-        self, prefix: str, scene: Condition, z: Tensor, noise: Sequence[Tensor], picture: Tensor
-    ) -> dict[str, float]:
+    def _compared(self, prefix: str, scene: Condition, found: Inversion, picture: Tensor) -> dict[str, float]:
         w = self.generator.mapping.mean_w.expand(len(picture), -1)
         mean = self.generator(scene.maps, w=w, params=scene.params, noise="zero").image
         figures = {}
-        for name, again in (("", self._again(scene, z, noise)), ("mean_", mean)):
+        for name, again in (("", self._again(scene, found)), ("mean_", mean)):
             figures[f"{prefix}{name}image"] = float((again - picture).abs().mean())
             if self.perceptual is not None:
                 figures[f"{prefix}{name}perceptual"] = float(self.perceptual.distance(again, picture).mean())

@@ -99,8 +99,9 @@ def test_pictures_of_the_photographs_themselves_have_no_distance(held_out):
 
 
 def test_the_descent_gets_better_and_is_compared_with_the_inverter(held_out):
-    curves = inversion_curves(random_renderer(), held_out, faces=2, steps=20, every=5, rates=(0.05,))
-    assert set(curves) == {"pictures", "photos"}
+    curves = inversion_curves(random_renderer(), held_out, faces=2, steps=20, every=5, rates=(0.05,), code_rates=(0.1,))
+    assert set(curves) == {"pictures", "photos", "codes"}
+    assert curves["codes"].inverter == curves["pictures"].inverter
     for curve in curves.values():
         assert curve.steps == (0, 5, 10, 15, 20)
         for name in ("pixel", "perceptual"):
@@ -139,12 +140,11 @@ def test_what_a_renderer_lacks_is_noted(held_out):
 
 def test_goals_are_judged_as_stated():
     curve = InversionCurve({"pixel": 0.1}, (0, 100, 200), {"pixel": (1.0, 0.5, 0.05)}, {"pixel": 200})
-    table = renderer_table({"inversion": {"pictures": vars(curve), "photos": vars(curve)}})
+    short = InversionCurve({"pixel": 0.1}, (0, 50), {"pixel": (1.0, 0.5)}, {"pixel": None})
+    table = renderer_table({"inversion": {"pictures": vars(curve), "photos": vars(curve), "codes": vars(short)}})
     row = next(line for line in table.splitlines() if "own pictures: steps" in line)
     assert [cell.strip() for cell in row.split("|")][2:5] == ["200", ">= 100", "yes"]
-    short = InversionCurve({"pixel": 0.1}, (0, 50), {"pixel": (1.0, 0.5)}, {"pixel": None})
-    table = renderer_table({"inversion": {"pictures": vars(short), "photos": vars(short)}})
-    row = next(line for line in table.splitlines() if "own pictures: steps" in line)
+    row = next(line for line in table.splitlines() if "over codes" in line)
     assert [cell.strip() for cell in row.split("|")][2:5] == ["> 50", ">= 100", "no"]
 
 

@@ -54,6 +54,21 @@ def test_inverter_mirrors_the_generator():
         torch.testing.assert_close(noise.std([1, 2, 3]), torch.ones(2), rtol=0, atol=1e-2)
 
 
+def test_standardised_statistics_start_the_inverters_mlps_anew():
+    network = Inverter(GeneratorConfig(**TINY))
+    images = torch.randn(6, 3, 16, 16)
+    statistics = network.statistics(network.features(images)).detach()
+    z, offset = network.answer(statistics)
+    torch.testing.assert_close(z, network(images).z)
+    assert offset.shape == (6, network.config.style_dim)
+    assert not offset.any()
+    network.standardise(statistics)
+    x = (statistics - network.statistics_mean) * network.statistics_scale
+    torch.testing.assert_close(x.mean(0), torch.zeros(len(x[0])), rtol=0, atol=1e-4)
+    assert float(x.std(0).max()) <= 1.001
+    assert not torch.allclose(network(images).z, z)
+
+
 def test_normals_have_unit_length():
     estimate = NormalEstimator(NormalEstimatorConfig(widths=(8, 8, 8)))(torch.randn(2, 3, 24, 16))
     assert estimate.normals.shape == (2, 3, 24, 16)

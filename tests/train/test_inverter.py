@@ -132,10 +132,46 @@ def test_the_codes_of_one_batch_can_be_learnt(renderer, tiny_model, few):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_a_pool_trains_the_last_layers_alone(renderer, tiny_model, few):
+    renderer.inverter = Inverter(CONFIG)
+    settings = replace(SMALL, pool=20)
+    task = InverterTask(settings, renderer, [(tiny_model, 1.0)], portraits=FakePortraits(24, 16))
+    assert task.pool is not None
+    assert len(task.pool.statistics) == 24  # whole batches are drawn
+    # The same pictures as the network sees them, and from where the training starts.
+    scene, z, noise = task._draw([SMALL.seed, 1, 2], 8)
+    found = task.network(renderer.generator(scene.maps, z, params=scene.params, noise=noise).image)
+    for ours, theirs in zip(task.network.answer(task.pool.statistics[8:16]), found[:2], strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not found.offset.any()
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    assert set(task.step(0)) == {"loss", "style", "photo_image", "photo_perceptual"}
+    task.step(1)  # offsets start at 0: their first layers move once the last one has
+    for name, value in task.network.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith(("mlp", "offset")), name
+
+
+def test_the_styles_of_a_pool_are_learnt(renderer, tiny_model):
+    renderer.inverter = Inverter(CONFIG)
+    settings = replace(SMALL, steps=1000, pool=16, batch=16, rate=0.02)
+    task = InverterTask(settings, renderer, [(tiny_model, 1.0)])
+    losses = [task.step(step)["style"] for step in range(150)]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_a_pool_needs_an_inverter_to_start_from(renderer, tiny_model):
+    with pytest.raises(TrainingError, match="train one without a pool first"):
+        InverterTask(replace(SMALL, pool=8), renderer, [(tiny_model, 1.0)])
+
+
 @pytest.mark.slow
-def test_training_resumes_bit_by_bit(renderer, tiny_model, few, tmp_path):
+@pytest.mark.parametrize("pool", [0, 16])
+def test_training_resumes_bit_by_bit(renderer, tiny_model, few, tmp_path, pool):
+    renderer.inverter = Inverter(CONFIG)
+
     def task() -> InverterTask:
-        return InverterTask(SMALL, renderer, [(tiny_model, 1.0)], portraits=FakePortraits(24, 16))
+        settings = replace(SMALL, pool=pool)
+        return InverterTask(settings, renderer, [(tiny_model, 1.0)], portraits=FakePortraits(24, 16))
 
     config = LoopConfig(tmp_path / "a", 6, log_every=1, evaluate_every=3, checkpoint_every=3)
     whole = task()

@@ -31,6 +31,14 @@ from garfast.cli.train import options
 @options.out_option
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Steps in all.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="The renderer's pictures a step.")
+@click.option(
+    "--pool",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Draw so many pictures once, and train V's last layers alone, anew, on these; a batch of some hundred and a "
+    "rate of 0.02 suit that.",
+)
 @click.option("--paired", type=click.IntRange(1), default=4, show_default=True, help="Portraits a step.")
 @click.option("--rate", type=float, default=0.01, show_default=True, help="Peak learning rate of Muon.")
 @click.option("--fresh", is_flag=True, help="Start from new weights even if the renderer has an inverter.")
