@@ -65,6 +65,9 @@ class GarTraining:
             geometries and two codes, which gives every picture a partner for equation 7 and one for equation 8.
         accumulate: parts that a batch is worked through in.
         paired: photographs a step for the reconstruction losses.
+        exchanged: these losses give G the photograph's pose and camera, but the shape and expression of another one in
+            the batch, or the mean face's. So G learns to draw faces and not to follow their geometry: for ablations of
+            the normal consistency, which the reconstruction teaches otherwise.
         rate: learning rate of Adam, G's and D's.
         adversary_rate: D's where it is another one.
         decay: share of the steps, at the end, over which the learning rate falls to 0.
@@ -93,6 +96,7 @@ class GarTraining:
     batch: int = 16
     accumulate: int = 1
     paired: int = 0
+    exchanged: bool = False
     rate: float = 0.002
     adversary_rate: float | None = None
     decay: float = 0.0

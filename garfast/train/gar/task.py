@@ -291,7 +291,10 @@ class GarTask:
         rng = np.random.default_rng([settings.seed, step, part, 2])
         rows = rng.integers(_first_row(self.portraits), self.portraits.count, count)
         photo = self.pictures(self.portraits, rows)
-        scene = self.scene(self.portraits.geometry(rows), count)
+        groups = self.portraits.geometry(rows)
+        if settings.exchanged:
+            groups = [_exchanged(group) for group in groups]
+        scene = self.scene(groups, count)
         losses: dict[str, tuple[float, Tensor]] = {}
         with self._autocast():
             code = self.inverter(photo).z.float()
@@ -490,6 +493,12 @@ def _adversary(settings: GarTraining, teachers: Teachers, impl: str) -> Discrimi
     if teachers.perceptual is None:
         raise TrainingError("a projected adversary looks at the perceptual network's features: give that network")
     return ProjectedDiscriminator(teachers.perceptual, settings.generator.size, impl=impl)
+
+
+def _exchanged(group: Geometry) -> Geometry:
+    """Every face with the shape and expression of the one before; the mean face where there is one alone."""
+    several = len(group.rows) > 1
+    return group._replace(shape=group.shape.roll(1, 0) * several, exp=group.exp.roll(1, 0) * several)
 
 
 def _detached(seen: list[Tensor]) -> list[Tensor]:

@@ -264,6 +264,23 @@ def test_settings_without_a_loss_or_a_partner_are_refused(changes, sentence):
         override(preset_settings("synth-128"), {}, changes)
 
 
+def test_exchanged_faces_keep_their_pose_alone(monkeypatch):
+    task = make_task(tiny_settings(exchanged=True))
+    (single,) = task.sampler.sample([1], 1, 1)
+    both = {name: torch.cat([getattr(single, name), -getattr(single, name)]) for name in ("shape", "exp", "camera")}
+    pair = single._replace(rows=torch.tensor([1, 2]), **both)
+    told = []
+    monkeypatch.setattr(task.portraits, "geometry", lambda rows: [pair, single])
+    monkeypatch.setattr(task, "scene", lambda groups, count: told.extend(groups))
+    with pytest.raises(AttributeError):  # nothing is drawn of no scene
+        task._paired_losses(0, 0, [])
+    for name in ("shape", "exp"):
+        assert torch.equal(getattr(told[0], name), getattr(pair, name).flip(0))
+        assert not getattr(told[1], name).any()
+    assert told[0].pose is pair.pose
+    assert told[0].camera is pair.camera
+
+
 def test_losses_of_weight_0_draw_no_portraits(monkeypatch):
     weights = replace(tiny_settings().weights, reconstruction=0, perceptual=0, spread=0)
     task = make_task(tiny_settings(weights=weights))
