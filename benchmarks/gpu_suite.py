@@ -19,12 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 _LEAST_MEASURING = 200.0  # seconds that are kept for the benchmarks
 _MEASURED = "measured.json"  # what the benchmarks' process found, until it is in suite.json
+_TOGETHER = 4  # test processes that share the GPU
 
 
 class Suite:
@@ -37,11 +39,14 @@ class Suite:
         self.report: dict[str, Any] = {"steps": {}}
         out.mkdir(parents=True, exist_ok=True)
 
-    def step(self, name: str, work: Callable[[float], dict[str, Any]], limit: float) -> dict[str, Any]:
-        """Run ``work(seconds it may take)``; a failure is recorded and the suite goes on."""
+    def step(
+        self, name: str, work: Callable[[float], dict[str, Any]], limit: float, least: float = 5
+    ) -> dict[str, Any]:
+        """Run ``work(seconds it may take)``, unless fewer than ``least`` are left; a failure is recorded and the suite
+        goes on."""
         seconds = min(limit, self.deadline - time.monotonic() - self.reserve)
         started = time.monotonic()
-        if seconds < 5:
+        if seconds < least:
             result: dict[str, Any] = {"state": "skipped", "why": "no time left"}
         else:
             try:
@@ -57,32 +62,62 @@ class Suite:
     def save(self) -> None:
         (self.out / "suite.json").write_text(json.dumps(self.report, indent=1) + "\n")
 
-    def command(self, name: str, command: list[str], limit: float, env: dict[str, str] | None = None) -> dict[str, Any]:
+    def command(
+        self, name: str, command: list[str], limit: float, env: dict[str, str] | None = None, least: float = 5
+    ) -> dict[str, Any]:
         """A step that is a command; what it says goes to suite.log."""
+        return self.step(name, lambda seconds: _run(command, self.out / "suite.log", seconds, env), limit, least)
+
+    def commands(
+        self, name: str, commands: dict[str, list[str]], limit: float, env: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """A step of several commands, some at a time, each with a log of its own; passed if all of them did."""
 
         def work(seconds: float) -> dict[str, Any]:
-            log = self.out / "suite.log"
-            with log.open("a") as file:
-                print(f"\n==== {name}: {' '.join(command)}", file=file, flush=True)
-                # A session of its own, so that compilers or a sanitized program do not outlive it.
-                process = subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | (env or {}),
-                    start_new_session=True,
-                )
-                try:
-                    code = process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-                    return {"state": "failed", "why": f"took longer than {seconds:.0f} s"}
-            last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")
-            return {"state": "passed" if code == 0 else "failed", "why": last[-200:]}
+            end = time.monotonic() + seconds
+
+            def one(label: str) -> dict[str, Any]:
+                log = self.out / f"{name}-{label}.log"
+                return _run(commands[label], log, max(end - time.monotonic(), 0.1), env)
+
+            with ThreadPoolExecutor(_TOGETHER) as pool:
+                parts = dict(zip(commands, pool.map(one, commands), strict=True))
+            failed = [label for label, part in parts.items() if part["state"] == "failed"]
+            return {"state": "failed" if failed else "passed", "why": " ".join(failed), "parts": parts}
 
         return self.step(name, work, limit)
+
+
+def _run(command: list[str], log: Path, seconds: float, env: dict[str, str] | None) -> dict[str, Any]:
+    """Run a command, appending what it says to ``log``."""
+    with log.open("a") as file:
+        print(f"\n==== {' '.join(command)}", file=file, flush=True)
+        # A session of its own, so that compilers or a sanitized program do not outlive it.
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (env or {}),
+            start_new_session=True,
+        )
+        late = False
+        try:
+            grace = min(10.0, 0.2 * seconds)
+            code = process.wait(seconds - grace)
+        except subprocess.TimeoutExpired:
+            late = True
+            # As Ctrl-C: pytest says what failed so far before it ends, unless a kernel hangs.
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(grace)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    if late:
+        return {"state": "failed", "why": f"took longer than {seconds - grace:.0f} s", "late": True}
+    last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")
+    return {"state": "passed" if code == 0 else "failed", "why": last[-200:]}
 
 
 def main() -> int:
@@ -127,9 +162,9 @@ def main() -> int:
     else:
         # cuBLAS is deterministic, as these tests ask PyTorch to be, only with this workspace.
         env = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-        pytest = [*python, "-m", "pytest", "-q", "--maxfail=50"]
-        suite.command("tests", [*pytest, "-m", "gpu", "tests"], 180, env)
-        suite.command("triton", [*pytest, "tests/ops/triton"], 90, env)
+        pytest = [*python, "-m", "pytest", "-v", "--maxfail=50"]
+        suite.commands("tests", _by_file([*pytest, "-m", "gpu"]), 180, env)
+        suite.commands("triton", {file.stem: [*pytest, str(file)] for file in _tests("ops/triton")}, 90, env)
 
     sanitizer = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
     for tool in ("memcheck", "racecheck"):
@@ -141,31 +176,49 @@ def main() -> int:
             check += ["--report-api-errors", "no"]
         # PyTorch hands out pieces of large blocks, past whose ends there is valid memory.
         env = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        suite.command(tool, [*check, *python, "-m", "benchmarks.sanitized_cases"], 75, env)
+        # PyTorch alone takes half a minute to start under it.
+        suite.command(tool, [*check, *python, "-m", "benchmarks.sanitized_cases"], 75, env, least=40)
 
     if "benchmarks" in arguments.skip:
         skipped("benchmarks", "asked for")
     else:
         suite.reserve = 0.0
-        _measure(suite, [*python, "-m", "benchmarks.gpu_suite", "--measure", "--out", str(suite.out)])
+        _measure(suite, [*python, "-m", "benchmarks.gpu_suite", "--measure"])
 
     suite.save()
     return int(any(step["state"] == "failed" for step in suite.report["steps"].values()))
 
 
-def _measure(suite: Suite, command: list[str]) -> None:
-    """The benchmarks, in a process of their own: a kernel that fails spoils its process's GPU context.
+def _tests(folder: str) -> list[Path]:
+    return sorted((ROOT / "tests" / folder).glob("test_*.py"))
 
-    If they fail, they are run again with the library's convolutions. What they wrote before they ended is kept.
+
+def _by_file(pytest: list[str]) -> dict[str, list[str]]:
+    """The operators' tests, a process for each file: a kernel that fails spoils its process's GPU context, and every
+    test after it fails too. The rest of the tests come last, together."""
+    files = {file.stem: [*pytest, str(file)] for file in _tests("ops")}
+    return files | {"rest": [*pytest, str(ROOT / "tests"), "--ignore", str(ROOT / "tests" / "ops")]}
+
+
+def _measure(suite: Suite, command: list[str]) -> None:
+    """The benchmarks, in a process of their own.
+
+    If they fail, they are run again with the library's convolutions, into a folder of their own. What they wrote before
+    they ended is kept.
     """
-    for name, env in (("benchmarks", {}), ("benchmarks, library convolutions", {"GARFAST_CONV": "library"})):
+    attempts = (
+        ("benchmarks", suite.out, {}),
+        ("benchmarks, library convolutions", suite.out / "library", {"GARFAST_CONV": "library"}),
+    )
+    for name, out, env in attempts:
+        out.mkdir(exist_ok=True)
         limit = min(400.0, suite.deadline - time.monotonic())
-        result = suite.command(name, [*command, "--budget", str(0.9 * limit)], limit, env)
-        written = suite.out / _MEASURED
+        result = suite.command(name, [*command, "--out", str(out), "--budget", str(0.9 * limit)], limit, env)
+        written = out / _MEASURED
         if written.is_file():
             result |= json.loads(written.read_text())
             written.unlink()
-        if result["state"] == "passed":
+        if result["state"] == "passed" or result.get("late"):
             return
 
 
@@ -177,42 +230,43 @@ def _own_kernels(sanitizer: str) -> list[str]:
 
 
 def _benchmarks(out: Path, seconds: float) -> None:
-    """Both convolutions, to use the faster; kernels and reference, eager; then the whole generator's layers as one CUDA
-    graph, batch 1 and 8. Keeps a file of the facts up to date.
+    """Both convolutions, to use the faster; the whole generator's layers as one CUDA graph, batch 1 and 8; then kernels
+    and reference, eager, as many as there is time for. Keeps a file of the facts up to date.
     """
+    started = time.monotonic()
     import torch
 
     from garfast.bench import report, suite
     from garfast.bench.cases import modulated_conv2d_cases
     from garfast.bench.timing import as_in_networks, graphed, measure
     from garfast.cli.bench import OPERATORS
-    from garfast.ops import convolution_times, tune_convolutions
+    from garfast.io.atomic import atomic_path
+    from garfast.ops import _native, convolution_times, tune_convolutions
 
     facts = report.machine("cuda")
     found: dict[str, Any] = {"machine": facts}
 
     def keep(**more: Any) -> None:
         found.update(more)
-        (out / _MEASURED).write_text(json.dumps(found))
+        with atomic_path(out / _MEASURED) as path:
+            path.write_text(json.dumps(found))
 
     keep()
+    without_triton = _native.why_not("triton")
     with tune_convolutions(save=False):
         for case in modulated_conv2d_cases("cuda", torch.bfloat16, (1, 8)):
-            for impl in ("auto", "triton"):
-                case.make(impl)()
+            case.make("auto")()
+            if not without_triton:
+                try:
+                    case.make("triton")()
+                except Exception as error:  # the CUDA kernels' times are wanted all the same
+                    without_triton = f"{case.name}: {type(error).__name__}: {error}"
+    if without_triton:
+        keep(without_triton=without_triton)
 
     # 13 layers x 2 directions x 2 batches and some small ones: about 80 cases of two candidates.
     each = min(0.4, 0.5 * seconds / 200)
     keep(convolutions_milliseconds=convolution_times())
-    result = suite.run(
-        "cuda",
-        OPERATORS,
-        (1, 8),
-        seconds=each,
-        limit=0.8 * seconds,
-        after=lambda rows, ceiling: report.save_numbers(out, rows, ceiling, facts),
-    )
-    print(report.table(result.rows, result.ceiling), flush=True)
     totals = {}
     for batch in (1, 8):
         for impl in ("auto", "reference"):
@@ -225,6 +279,15 @@ def _benchmarks(out: Path, seconds: float) -> None:
                 {"graph": replay}, "cuda", seconds=each
             )["graph"].median
             keep(generator_layers_seconds=totals)
+    result = suite.run(
+        "cuda",
+        OPERATORS,
+        (1, 8),
+        seconds=each,
+        limit=0.85 * seconds - (time.monotonic() - started),
+        after=lambda rows, ceiling: report.save_numbers(out, rows, ceiling, facts),
+    )
+    print(report.table(result.rows, result.ceiling), flush=True)
     report.save(out, result.rows, result.ceiling, facts)
 
 

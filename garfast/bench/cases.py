@@ -39,11 +39,11 @@ class Case:
         return f"{self.op} {self.label} batch {self.batch} {dtype} {self.direction}"
 
 
-def _timed(run: Callable[[], Tensor], leaves: Sequence[Tensor], direction: str) -> Function:
+def _timed(run: Callable[[], Tensor | list[Tensor]], leaves: Sequence[Tensor], direction: str) -> Function:
     """The forward, without recording a graph; or forward and the gradients of ``leaves``."""
     if direction == "forward":
 
-        def forward() -> Tensor:
+        def forward() -> Tensor | list[Tensor]:
             with torch.no_grad():
                 return run()
 
@@ -51,10 +51,11 @@ def _timed(run: Callable[[], Tensor], leaves: Sequence[Tensor], direction: str) 
     for leaf in leaves:
         leaf.requires_grad_()
     with torch.no_grad():
-        grad = torch.randn_like(run())
+        out = run()
+    grads = [torch.randn_like(value) for value in ([out] if isinstance(out, Tensor) else out)]
 
     def both() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(run(), leaves, grad)
+        return torch.autograd.grad(run(), leaves, grads)
 
     return both
 
@@ -63,6 +64,8 @@ def styled_arguments(layer: Layer, batch: int, device: str, dtype: torch.dtype) 
     """Random tensor arguments of modulated_conv2d, by name."""
     size, source = layer.resolution, layer.resolution // layer.up
     new: Any = {"device": device, "dtype": dtype}
+    # These the operator takes in float32: in another format it would convert them at every call.
+    small: Any = {"device": device, "dtype": torch.float32 if dtype.itemsize == 2 else dtype}
     x = torch.randn(batch, layer.in_channels, source, source, **new)
     weight = torch.randn(layer.out_channels, layer.in_channels, 3, 3, **new) / math.sqrt(9 * layer.in_channels)
     if x.is_cuda and dtype.itemsize == 2:  # as the generator keeps them, see docs/convolutions.md
@@ -70,12 +73,12 @@ def styled_arguments(layer: Layer, batch: int, device: str, dtype: torch.dtype) 
     return {
         "x": x,
         "weight": weight,
-        "style": 1 + 0.1 * torch.randn(batch, layer.in_channels, **new),
+        "style": 1 + 0.1 * torch.randn(batch, layer.in_channels, **small),
         "scale_map": 1 + 0.1 * torch.randn(batch, 1, size, size, **new),
         "shift_map": 0.1 * torch.randn(batch, 1, size, size, **new),
         "noise": torch.randn(batch, 1, size, size, **new),
-        "noise_strength": torch.full((), 0.1, **new),
-        "bias": torch.randn(layer.out_channels, **new),
+        "noise_strength": torch.full((), 0.1, **small),
+        "bias": torch.randn(layer.out_channels, **small),
     }
 
 
@@ -203,10 +206,9 @@ def mesh_cases(device: str, batches: Iterable[int]) -> list[Case]:
             def make_maps(impl: str, batch: int = batch, direction: str = direction) -> Function:
                 mesh = vertices.expand(batch, -1, -1).contiguous()
 
-                def run() -> Tensor:
+                def run() -> list[Tensor]:
                     levels = ops.rasterize_normals(mesh, triangles, camera, sizes, adjacency=adjacency, impl=impl)
-                    # One number that depends on every level costs little beside them.
-                    return torch.stack([level.normals.sum() for level in levels])
+                    return [level.normals for level in levels]
 
                 return _timed(run, [mesh], direction)
 

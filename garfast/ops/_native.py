@@ -82,6 +82,12 @@ def built_for(device: torch.device | None, oldest: int = 0) -> bool:
     return not _BUILT and oldest <= gpu
 
 
+def _driver_version() -> int:
+    """The newest CUDA that the GPU's driver knows, as 12040; 0 if PyTorch cannot tell."""
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
+    return 0 if ask is None else int(ask())
+
+
 def why_not(backend: str, device: torch.device | None = None) -> str:
     """Why ``backend`` ('cpu', 'cuda' or 'triton') cannot run on this machine, or on this GPU of it; '' if it can."""
     if backend == "cpu":
@@ -91,6 +97,13 @@ def why_not(backend: str, device: torch.device | None = None) -> str:
             return _CUDA_MISSING
         if not torch.cuda.is_available():
             return "PyTorch sees no CUDA device"
+        # A PyTorch for an older CUDA runs with a driver that is too old for the runtime in our kernels.
+        driver, runtime = _driver_version(), cuda().cuda_version
+        if driver and driver // 1000 < runtime // 1000:
+            return (
+                f"garfast's CUDA kernels are built with CUDA {runtime // 1000}, the driver is for CUDA "
+                f"{driver // 1000}: install a newer driver, or garfast with CUDA {driver // 1000}"
+            )
         if built_for(device):
             return ""
         built = cuda().architectures

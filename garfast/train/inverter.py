@@ -17,6 +17,9 @@ With portraits, V also sees photographs with known geometry, which must come bac
 The MLPs of V see nothing of a picture but its statistics, so these can be kept: with a pool they are trained alone, on
 thousands of pictures that are drawn once, with the loss of the style, which needs no picture drawn again. A step then
 costs a hundredth, and the MLPs, which never see enough pictures otherwise, can be trained to the end.
+
+Fits over codes have to do without V's offset of the style: half of the style's loss and every other step's pictures do
+so too.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
 from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
@@ -218,7 +222,7 @@ class InverterTask(AveragedTask):
                 photo, scene = photos
                 found = self.network(photo)
                 weight = face_weight(scene.normals, settings.size)
-                losses |= self._picture_losses("photo_", scene, found, photo, weight)
+                losses |= self._picture_losses("photo_", scene, self._shown(found, step), photo, weight)
         total = torch.stack([weight * value for weight, value in losses.values()]).sum()
         return self.descend({"loss": total} | {name: value for name, (_, value) in losses.items()}, step, math.inf)
 
@@ -235,22 +239,30 @@ class InverterTask(AveragedTask):
             if weights.latent > 0:
                 losses["latent"] = (weights.latent, latent_loss(found.z, z))
             if weights.style > 0:
-                again = self._style(found.z, found.offset, scene.params)
-                losses["style"] = (weights.style, style_loss(again, out.w[:, 0], self.metric))
+                losses["style"] = (weights.style, self._style_loss(found.z, found.offset, out.w[:, 0], scene.params))
             if weights.features > 0:
                 losses["features"] = (weights.features, feature_loss(found.features, out.features))
             if weights.noise > 0:
                 strengths = noise_strengths(self.generator)
                 losses["noise"] = (weights.noise, noise_loss(found.noise, noise, strengths))
-            return losses | self._picture_losses("", scene, found, image, None)
+            return losses | self._picture_losses("", scene, self._shown(found, step), image, None)
 
     def _losses_of_pool(self, pool: Pool, random: np.random.Generator) -> dict[str, tuple[float, Tensor]]:
         """Loss of the styles of some pictures of the pool, with its weight."""
         rows = torch.from_numpy(random.integers(0, len(pool.styles), self.settings.batch)).to(self.device)
         params = None if pool.params is None else pool.params[rows]
         z, offset = self.network.answer(pool.statistics[rows])
-        again = self._style(z, offset, params)
-        return {"style": (self.settings.weights.style, style_loss(again, pool.styles[rows], self.metric))}
+        return {"style": (self.settings.weights.style, self._style_loss(z, offset, pool.styles[rows], params))}
+
+    def _style_loss(self, z: Tensor, offset: Tensor, styles: Tensor, params: Tensor | None) -> Tensor:
+        """With the offset and without, half each."""
+        again = self._style(z, torch.zeros_like(offset), params)
+        return (style_loss(again + offset, styles, self.metric) + style_loss(again, styles, self.metric)) / 2
+
+    @staticmethod
+    def _shown(found: Inversion, step: int) -> Inversion:
+        """What pictures are drawn of: every other step leaves the offset out."""
+        return found._replace(offset=torch.zeros_like(found.offset)) if step % 2 else found
 
     def _style(self, z: Tensor, offset: Tensor, params: Tensor | None) -> Tensor:
         """What V says, as a style [B, D]."""
@@ -289,7 +301,8 @@ class InverterTask(AveragedTask):
     @torch.no_grad()
     def _fill_pool(self) -> Pool:
         parts = []
-        for number in range(-(-self.settings.pool // POOL_BATCH)):
+        batches = range(-(-self.settings.pool // POOL_BATCH))
+        for number in tqdm(batches, desc="pool", leave=False, disable=None):
             scene, z, noise = self._draw([self.settings.seed, number, 2], POOL_BATCH)
             with self._autocast():
                 out = self.generator(scene.maps, z, params=scene.params, noise=noise)

@@ -98,6 +98,10 @@ def test_a_step_trains_the_inverter_alone(renderer, tiny_model, few):
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in renderer.generator.parameters())
     assert all(parameter.grad is not None for parameter in task.network.parameters())
+    # Fits over codes leave the offset out, and so does every other step.
+    found = task.network(torch.zeros(1, 3, 16, 16))._replace(offset=torch.ones(1, 8))
+    assert task._shown(found, 0).offset.all()
+    assert not task._shown(found, 1).offset.any()
 
 
 def test_the_geometry_of_portraits_is_made_in_full_precision(renderer, tiny_model, few, monkeypatch):

@@ -65,7 +65,8 @@ def test_every_tile_across_its_edges(device, monkeypatch, tile, size):
 def test_16_bit_formats(device, launches, dtype, layout):
     a = {k: v if k == "style" else v.to(dtype).float() for k, v in arguments(2, 20, 9, 7, 5).items()}
     _, expected = exactly(a)
-    given = {k: v.to(device, dtype) if k not in ("style", "bias", "noise_strength") else v for k, v in a.items()}
+    wide = ("style", "bias", "noise_strength")
+    given = {k: v.to(device) if k in wide else v.to(device, dtype) for k, v in a.items()}
     given["x"] = given["x"].to(memory_format=layout)
     actual = run(given, impl="triton")
     assert launches
