@@ -279,7 +279,7 @@ void resolve_block(const RasterizeParams<T>& p, const RasterVertex<T>* screen, c
     }
     const V squared = m[0] * m[0] + m[1] * m[1] + m[2] * m[2];
     const V scale = squared > 0 ? T(1) / square_root<T>(squared) : V{};
-    for (int c = 0; c < 3; ++c) keep(m[c] * scale, to.normals[c]);
+    for (int c = 0; c < 3; ++c) keep(squared > 0 ? m[c] * scale : V{}, to.normals[c]);
   }
 }
 

@@ -114,7 +114,8 @@ def _shown(shape: Sequence[int | str]) -> str:
 
 def check_number(op: str, name: str, value: Any) -> None:
     """Raise ArgumentError unless ``value`` can be taken as a number; a string cannot."""
-    if not hasattr(value, "__float__"):
+    # torch.compile makes numbers that change symbolic, and cannot ask these for attributes.
+    if not (isinstance(value, (int, float)) or hasattr(value, "__float__")):
         raise ArgumentError(f"{op}: {name} must be a number, not {value!r}")
 
 
@@ -210,6 +211,8 @@ def differentiated(*tensors: Tensor | None) -> bool:
     refuse_tangents(*tensors)
     if not torch.is_grad_enabled():
         return False
+    if not torch.compiler.is_compiling() and torch._C._functorch.maybe_current_level() is not None:
+        return True  # inside torch.vmap tensors do not tell
     return any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 

@@ -53,10 +53,10 @@ def check_activation(op: str, activation: Any, alpha: float, gain: float | None,
     for name, value in (("alpha", alpha), ("gain", gain), ("clamp", clamp)):
         if value is not None or name == "alpha":
             _dispatch.check_number(op, name, value)
-    if not alpha >= 0:
-        raise ArgumentError(f"{op}: alpha must not be negative, but is {alpha}")
-    if gain is not None and not gain > 0:
-        raise ArgumentError(f"{op}: gain must be positive, but is {gain}")
+    if not 0 <= alpha < math.inf:
+        raise ArgumentError(f"{op}: alpha must be finite and not negative, but is {alpha}")
+    if gain is not None and not 0 < gain < math.inf:
+        raise ArgumentError(f"{op}: gain must be finite and positive, but is {gain}")
     if clamp is not None and not clamp > 0:
         raise ArgumentError(f"{op}: clamp must be positive or None, but is {clamp}")
     slope = float(alpha) if activation == "lrelu" else 1.0 if activation == "linear" else 0.0
@@ -181,7 +181,7 @@ def native_terms(
         if value is None:
             return None, 0, False
         batch, channels, height, width = value.shape
-        per_element = channels > 1
+        per_element = channels != 1
         shared = batch > 1 and value.stride(0) == 0
         value = value[:1] if shared else value
         value = value.contiguous(memory_format=layout if per_element else torch.contiguous_format)

@@ -10,6 +10,7 @@ style^2 with the sums of k^2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -84,7 +85,7 @@ def modulated_conv2d(
     if up not in (1, 2):
         raise ArgumentError(f"{_OP}: up must be 1 or 2, not {up!r}")
     act = _epilogue.check_activation(_OP, activation, alpha, gain, clamp)
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         x = x.to(torch.get_autocast_dtype(x.device.type))
     size = (batch, weight.shape[0], height * up, width * up)
     terms = _epilogue.check_terms(_OP, x, size, scale_map, shift_map, noise, noise_strength, bias)
@@ -150,7 +151,7 @@ def _filter(taps: Sequence[float], dtype: torch.dtype, like: Tensor) -> Tensor:
         values = tuple(float(tap) for tap in taps)
     except (TypeError, ValueError):
         values = ()
-    if len(values) < 2 or len(values) % 2 or not sum(values) > 0:
+    if len(values) < 2 or len(values) % 2 or not 0 < sum(values) < math.inf:
         raise ArgumentError(f"{_OP}: resample_filter must be an even number of taps with a positive sum, not {taps!r}")
     normalised = tuple(value / sum(values) for value in values)
     if torch.compiler.is_compiling() or isinstance(like, FakeTensor):

@@ -214,6 +214,8 @@ def _sizes(resolutions: Any) -> tuple[list[tuple[int, int]], bool]:
         sizes.append((height, width))
     if not 1 <= len(sizes) <= _MAX_LEVELS:
         raise ArgumentError(f"{_OP}: 1 to {_MAX_LEVELS} resolutions can be rendered in one call, not {len(sizes)}")
+    if sum(height * width for height, width in sizes) >= 2**31:  # pixels are numbered in int32
+        raise ArgumentError(f"{_OP}: resolutions must have fewer than 2^31 pixels together, not {resolutions!r}")
     return sizes, single
 
 

@@ -33,9 +33,10 @@ class VertexAdjacency(NamedTuple):
         """Sort the corners of ``triangles`` [F, 3] by vertex; no host synchronisation.
 
         Raises:
-            ArgumentError: ``triangles`` is not an integer tensor [F, 3].
+            ArgumentError: ``triangles`` is not an integer tensor [F, 3], or (on the CPU) names a missing vertex.
         """
         _dispatch.check_tensor("VertexAdjacency.build", "triangles", triangles, ["F", 3], floating=False)
+        _dispatch.check_indices("VertexAdjacency.build", "triangles", triangles, num_vertices)
         vertex_of_corner, corners = torch.sort(triangles.reshape(-1), stable=True)
         rows = torch.arange(num_vertices + 1, device=triangles.device, dtype=vertex_of_corner.dtype)
         offsets = torch.searchsorted(vertex_of_corner, rows, out_int32=True)

@@ -326,6 +326,13 @@ def test_autocast_runs_in_its_dtype_and_demodulates_in_float32(impl, device, up)
     assert all(v.grad.dtype == torch.float32 for v in mine.values())
 
 
+def test_autocast_leaves_float64_alone():
+    a = {name: value.double() for name, value in arguments().items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        y = run(a, impl="cpu")
+    torch.testing.assert_close(y, run(a, impl="cpu"))
+
+
 @pytest.mark.parametrize("up", [1, 2])
 def test_opcheck(up):
     a = leaves(arguments(up=up))

@@ -318,6 +318,19 @@ def test_compiles_without_a_graph_break():
         torch.testing.assert_close(compiled[name].grad, eager[name].grad)
 
 
+def test_compiled_numbers_may_change():
+    compiled = torch.compile(lambda x, gain: noise_bias_act(x, gain=gain), fullgraph=True, backend="eager")
+    x = torch.randn(1, 2, 3, 4)
+    for gain in (1.5, 0.7, 0.8):
+        torch.testing.assert_close(compiled(x, gain), noise_bias_act(x, gain=gain))
+
+
+def test_no_channels_have_gradients_too():
+    x, shift = torch.randn(1, 0, 3, 2), torch.randn(1, 0, 3, 2, requires_grad=True)
+    (grad,) = torch.autograd.grad(noise_bias_act(x, shift_map=shift, impl="cpu").sum(), shift)
+    assert grad.shape == shift.shape
+
+
 X = torch.zeros(2, 3, 4, 5)
 
 
@@ -344,11 +357,12 @@ def test_forward_mode_is_refused_by_kernels():
         ({"bias": X[0, 0, 0]}, r"bias must have shape \[3\], not \[5\]"),
         ({"bias": 1.0}, r"bias must be a tensor of shape \[3\], not float"),
         ({"activation": "swish"}, "activation must be one of linear, relu, lrelu, not 'swish'"),
-        ({"alpha": -0.1}, "alpha must not be negative"),
+        ({"alpha": -0.1}, "alpha must be finite and not negative"),
         ({"alpha": "a"}, "alpha must be a number, not 'a'"),
         ({"alpha": None}, "alpha must be a number, not None"),
         ({"clamp": "1"}, "clamp must be a number, not '1'"),
-        ({"gain": 0.0}, "gain must be positive"),
+        ({"gain": 0.0}, "gain must be finite and positive"),
+        ({"gain": float("inf")}, "gain must be finite and positive"),
         ({"clamp": -1.0}, "clamp must be positive or None"),
     ],
 )

@@ -235,6 +235,22 @@ def test_bad_vertices_lose_their_triangles_only(impl, device, bad, projection):
     assert camera_leaf.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("antialias", [False, True])
+def test_bad_vertices_spoil_no_normals_of_other_triangles(impl, device, bad, antialias):
+    vertices, triangles = grid_mesh(6, 6)
+    broken = vertices.clone()
+    broken[14, 2] = bad
+    leaf = broken[None].to(device).requires_grad_()
+    out = rasterize_normals(leaf, triangles.to(device), FULL_VIEW.to(device), 20, antialias=antialias, impl=impl)
+    assert int((out.mask > 0).sum()) > 200
+    for image in (out.normals, out.mask, out.depth):
+        assert image.isfinite().all()
+    loss = out.depth.sum() if impl == "reference" else out.depth.sum() + out.normals.sum() + out.mask.sum()
+    loss.backward()
+    assert leaf.grad.isfinite().all()
+
+
 def test_degenerate_and_one_pixel_triangles(impl, device):
     points = torch.tensor([[0.0, 0, 0], [0.5, 0.5, 0], [1, 1, 0], [0.06, 0.06, 0], [0.07, 0.06, 0], [0.06, 0.07, 0]])
     triangles = torch.tensor([[0, 1, 2], [0, 0, 1], [1, 1, 1], [3, 4, 5]], device=device)
@@ -524,6 +540,7 @@ def test_second_derivative_is_refused_by_kernels():
         ({"resolutions": "256"}, r"resolutions must be N, \(H, W\) or a sequence of them, not '256'"),
         ({"resolutions": [4, 2.5]}, r"a resolution must be N or \(H, W\), not 2.5"),
         ({"resolutions": [4, 0]}, "a resolution must lie in 1..16384, not 0"),
+        ({"resolutions": [16384] * 8}, "resolutions must have fewer than 2.31 pixels together"),
         ({"resolutions": []}, "1 to 16 resolutions can be rendered in one call, not 0"),
         ({"resolutions": [8] * 17}, "1 to 16 resolutions can be rendered in one call, not 17"),
         ({"impl": "triton"}, "no Triton kernel"),

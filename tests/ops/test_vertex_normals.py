@@ -113,6 +113,8 @@ def test_given_adjacency_changes_nothing(impl, device):
 
 def test_adjacency_lists_each_corner_once():
     _, triangles = grid_mesh(4, 5)
+    with pytest.raises(ArgumentError, match=r"VertexAdjacency.build: triangles must lie in 0..18, found 0..19"):
+        VertexAdjacency.build(triangles, 19)
     adjacency = VertexAdjacency.build(triangles, 20)
     assert adjacency.corners.sort().values.tolist() == list(range(triangles.numel()))
     for vertex in range(20):

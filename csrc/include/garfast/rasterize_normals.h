@@ -296,13 +296,14 @@ GARFAST_HD void pixel_backward(const PixelTriangle<V>& t, const RasterSample<V>&
                                const V* m, V inverse_length, const V* grad_normal, const V* grad_barycentrics,
                                V grad_depth, T half_width, T half_height, bool pinhole, RasterCornerGrad<V>* out) {
   V n[3], gm[3], b[3], gb[3];
-  for (int c = 0; c < 3; ++c) n[c] = m[c] * inverse_length;
+  for (int c = 0; c < 3; ++c) n[c] = inverse_length > V(0) ? m[c] * inverse_length : V(0);
   const V along = n[0] * grad_normal[0] + n[1] * grad_normal[1] + n[2] * grad_normal[2];
   for (int c = 0; c < 3; ++c) gm[c] = (grad_normal[c] - n[c] * along) * inverse_length;
   for (int k = 0; k < 3; ++k) {
     b[k] = s.q[k] * s.inverse;
-    gb[k] = gm[0] * vertex_normals[k][0] + gm[1] * vertex_normals[k][1] + gm[2] * vertex_normals[k][2] +
-            grad_barycentrics[k] + grad_depth * t.depth[k];
+    gb[k] = grad_barycentrics[k] + grad_depth * t.depth[k];
+    if (inverse_length > V(0))
+      gb[k] += gm[0] * vertex_normals[k][0] + gm[1] * vertex_normals[k][1] + gm[2] * vertex_normals[k][2];
   }
   const V mean = b[0] * gb[0] + b[1] * gb[1] + b[2] * gb[2];
   V ge[3];

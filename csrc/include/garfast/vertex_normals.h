@@ -65,7 +65,7 @@ template <typename T>
 GARFAST_HD void unit_normal(Vec3<T> sum, T* normal, T* inverse_length) {
   const T length = std::sqrt(dot(sum, sum));
   const T inverse = length > T(0) ? T(1) / length : T(0);
-  store3(normal, sum * inverse);
+  store3(normal, inverse > T(0) ? sum * inverse : Vec3<T>{0, 0, 0});
   *inverse_length = inverse;
 }
 
@@ -83,7 +83,7 @@ GARFAST_HD void vertex_normal(const T* vertices, const int32_t* triangles, const
 template <typename T>
 GARFAST_HD void vertex_normal_grad_sum(const T* normal, T inverse_length, const T* grad_normal, T* grad_sum) {
   const Vec3<T> n = load3(normal), g = load3(grad_normal);
-  store3(grad_sum, (g - n * dot(n, g)) * inverse_length);
+  store3(grad_sum, inverse_length > T(0) ? (g - n * dot(n, g)) * inverse_length : Vec3<T>{0, 0, 0});
 }
 
 // dL/dv: with G = sum of dL/dS over a triangle's corners, c_f = (p1 - p0) x (p2 - p0) gives for each of its corners k
@@ -97,6 +97,7 @@ GARFAST_HD void vertex_normal_grad_vertex(const T* vertices, const int32_t* tria
     const int32_t* t = triangles + 3 * int64_t(corners[i] / 3);
     const Vec3<T> g =
         load3(grad_sum + 3 * int64_t(t[0])) + load3(grad_sum + 3 * int64_t(t[1])) + load3(grad_sum + 3 * int64_t(t[2]));
+    if (g.x == T(0) && g.y == T(0) && g.z == T(0)) continue;  // its corners may be anything
     const Vec3<T> next = load3(vertices + 3 * int64_t(t[k == 2 ? 0 : k + 1]));
     const Vec3<T> previous = load3(vertices + 3 * int64_t(t[k == 0 ? 2 : k - 1]));
     total = total + cross(next - previous, g);
