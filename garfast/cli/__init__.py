@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from io import TextIOWrapper
@@ -45,6 +46,10 @@ class _Cli(LazyGroup):
                 if error.filename is None:
                     raise
                 raise click.ClickException(f"no permission to use {error.filename}: see its owner") from error
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                raise click.ClickException(f"the name {str(error.filename)[:60]}... is too long for a file") from error
 
 
 def _show_warning(

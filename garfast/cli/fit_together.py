@@ -96,7 +96,7 @@ def fit_film(
 
 def _check_same_film(film: Path, frames: Sequence[Path] | None, folder: Path) -> None:
     from garfast.fit.sequence_output import SEQUENCE_FILE
-    from garfast.io.digest import file_digest
+    from garfast.io.digest import file_digest, files_digest
 
     try:
         recorded = dict(json.loads((folder / SEQUENCE_FILE).read_text())["film"])
@@ -105,7 +105,7 @@ def _check_same_film(film: Path, frames: Sequence[Path] | None, folder: Path) ->
     if frames is None:
         same = recorded.get("sha256") in (None, file_digest(film)) if film.is_file() else True
     else:
-        same = (recorded.get("file"), recorded.get("frames")) == (os.path.abspath(film), len(frames))
+        same = recorded.get("file") == os.path.abspath(film) and recorded.get("sha256") == files_digest(frames)
     if not same:
         raise OutputError(
             f"{folder} holds the fit of another film or of an earlier state of this one: choose another output folder, "
@@ -143,8 +143,12 @@ def frame_files(inputs: tuple[str, ...]) -> list[Path]:
         ArgumentError: they lie in several folders, whose frames have no order.
     """
     from garfast.fit.batch import find_images
+    from garfast.io.video import is_video
 
     files = find_images(inputs)
+    films = [file for file in files if is_video(file)]
+    if films:
+        raise ArgumentError(f"{films[0]} is a film, whose frames need no --sequence: leave that out")
     folders = sorted({str(file.parent.resolve()) for file in files})
     if len(folders) > 1:
         raise ArgumentError(
@@ -152,7 +156,7 @@ def frame_files(inputs: tuple[str, ...]) -> list[Path]:
         )
 
     def natural(path: Path) -> list[tuple[int, str]]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
     return sorted(files, key=natural)
 

@@ -80,7 +80,8 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 def output_names(images: Sequence[Path]) -> list[str]:
     """A folder name for each photograph: its name without suffix; where several share that, something longer."""
-    names = [image.stem for image in images]
+    # No name may lead out of the folder, as '..' does.
+    names = [image.stem if image.stem.strip(".") else "photo" for image in images]
     for longer in (
         lambda image: image.name.replace(".", "-"),
         lambda image: f"{image.resolve().parent.name}-{image.stem}",

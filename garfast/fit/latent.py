@@ -85,8 +85,7 @@ def load_latent(path: str | os.PathLike[str]) -> Latent:
         path = path / FILE_NAME
     if not path.is_file():
         raise ParametersFileError(
-            f"there is no {path}: fit the photograph with a renderer's weights (`garfast fit --stages full`), or "
-            "leave the renderer out (--no-renderer)"
+            f"there is no {path}: fit the photograph with a renderer's weights (`garfast fit --stages full`)"
         )
     try:
         with safe_open(str(path), framework="pt") as file:

@@ -191,6 +191,13 @@ class Fitter:
         self.device = find_device(device)
         loaded = model if isinstance(model, MorphableModel) else load_model(model)
         self.model = loaded.to(self.device)
+        if not isinstance(landmarks, (str, os.PathLike)):
+            try:
+                landmarks = np.asarray(landmarks, dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise LandmarkError(
+                    "landmarks must be the name of a source, a path, or an array [68,2] or [N,68,2] of numbers"
+                ) from error
         self.landmarks = landmarks
         self.notes: list[str] = []
         if stages is None or isinstance(stages, str):
@@ -208,9 +215,10 @@ class Fitter:
     def detect(self, photo: np.ndarray, source: Path | None = None) -> list[Detection]:
         """The faces of a photograph uint8 [H,W,3], the largest first; ``source`` is its path where it has one."""
         from garfast.landmarks import detect
+        from garfast.landmarks.sources import inside
 
         if isinstance(self.landmarks, np.ndarray):
-            return _given(self.landmarks)
+            return inside(_given(self.landmarks), photo)
         return detect(photo, method=self.landmarks, path=source, device=str(self.device))
 
     def fit(
@@ -314,7 +322,7 @@ def _given(landmarks: np.ndarray) -> list[Detection]:
     points = points[None] if points.ndim == 2 else points
     if points.ndim != 3 or points.shape[1:] != (68, 2) or len(points) == 0:
         raise LandmarkError(f"landmarks must be an array [68,2] or [N,68,2], not {list(np.shape(landmarks))}")
-    if np.isinf(points).any() or np.isnan(points).all((1, 2)).any():
+    if np.isinf(points).any() or np.isnan(points).all(1).any():
         raise LandmarkError("landmarks hold infinite values or nothing at all: give pixels, NaN where one is missing")
     faces = []
     for face in sorted(points, key=face_size, reverse=True):

@@ -133,7 +133,8 @@ def verdict(first: dict[str, Tensor], last: dict[str, Tensor], finite: Tensor, c
     decider = next((name for name in ("normals", "photometric") if name in last), None)
     nearer = torch.ones_like(finite)
     if decider is not None:
-        nearer = last[decider] <= (1 - config.min_gain) * first[decider]
+        # Where nothing is held out, or no face is there, both are 0, and nothing speaks for the refinement.
+        nearer = (last[decider] <= (1 - config.min_gain) * first[decider]) & (first[decider] > 0)
     reasons = tuple(
         _reason(
             bool(finite[face]),
@@ -208,6 +209,8 @@ def _reason(
         what = "the distance of the render's colours to the photograph's, on held-out pixels, "
     if nearer:
         return f"{what}fell {change}"
+    if before == 0:
+        return "no held-out pixel shows the face, so there is nothing to judge by"
     if after < before:
         return f"{what}fell only {change} ({100 * min_gain:g} % are asked for)"
     return f"{what}did not fall: {change}"

@@ -226,6 +226,11 @@ def load_face(
             f"model '{loaded.name}' has {loaded.num_shape} and {loaded.num_exp}: use the model '{name}' it was "
             "fitted with"
         )
+    if parameters.model.get("num_vertices", loaded.num_vertices) != loaded.num_vertices:
+        raise ParametersFileError(
+            f"{folder} was fitted with a model '{name}' of {parameters.model['num_vertices']} vertices, but the model "
+            f"'{loaded.name}' has {loaded.num_vertices}: give the file of the one it was fitted with by --model"
+        )
     try:
         pose = Pose(_row(parameters.pose["rotation"]), _row(parameters.pose["translation"]))
         camera = camera_from_dict(parameters.camera)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -12,4 +14,12 @@ def file_digest(path: Path, digest: hashlib._Hash | None = None) -> str:
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of the names and contents of files, in their order; hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(os.fsencode(path.name) + b"\0" + bytes.fromhex(file_digest(path)))
     return digest.hexdigest()

@@ -111,7 +111,12 @@ def as_image(image: str | os.PathLike[str] | np.ndarray | Image) -> np.ndarray:
 
         if not isinstance(image, Image.Image):
             raise ArgumentError(f"an image must be a path, a numpy array or a PIL image, not {type(image).__name__}")
-        return _to_rgb(ImageOps.exif_transpose(image), _integer_bits(image), None)
+        try:
+            return _to_rgb(ImageOps.exif_transpose(image), _integer_bits(image), None)
+        except ImageFileError:
+            raise
+        except Exception as error:  # only now is a file decoded that was opened before
+            raise ImageFileError(f"the image is truncated, damaged or closed ({_one_line(error)})") from error
     if image.ndim == 2:
         image = image[..., None]
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:

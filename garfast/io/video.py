@@ -36,6 +36,8 @@ class Video(NamedTuple):
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Whether a file's name is that of a film; an animated GIF counts as one."""
     path = Path(path)
+    if path.is_dir():
+        return False
     return path.suffix.lower() in VIDEO_SUFFIXES or (path.suffix.lower() == ".gif" and _animated(path))
 
 

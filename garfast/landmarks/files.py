@@ -124,7 +124,7 @@ def _as_faces(points: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _read_pts(path: Path) -> np.ndarray:
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
         raise _NotLandmarks(f"{path} is not an iBUG .pts file: a list of points between braces was expected")
@@ -132,7 +132,7 @@ def _read_pts(path: Path) -> np.ndarray:
 
 
 def _read_text(path: Path) -> np.ndarray:
-    return _rows(path.read_text(encoding="utf-8", errors="replace"), path)
+    return _rows(path.read_text(encoding="utf-8-sig", errors="replace"), path)
 
 
 def _rows(text: str, path: Path) -> np.ndarray:
@@ -147,10 +147,12 @@ def _rows(text: str, path: Path) -> np.ndarray:
     if sum(map(len, rows)) < MIN_NUMBERS:
         raise _NotLandmarks(f"{path} has only {len(rows)} landmarks, but {NUM_LANDMARKS} were expected (iBUG order)")
     if widths <= {2} or widths <= {3}:
-        return np.array(rows)
+        points = np.array(rows)
+        numbered = widths == {3} and any(np.array_equal(points[:, 0], np.arange(k, k + len(rows))) for k in (0, 1))
+        return points[:, 1:] if numbered else points
     if len(rows) == 1 and len(rows[0]) % 2 == 0:
         return np.array(rows).reshape(-1, 2)
-    raise LandmarkError(f"{path} has lines with {sorted(widths)} numbers, but two (x and y) were expected on each")
+    raise _NotLandmarks(f"{path} has lines with {sorted(widths)} numbers, but two (x and y) were expected on each")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -166,7 +168,7 @@ def _read_npy(path: Path) -> np.ndarray:
 def _read_json(path: Path) -> np.ndarray:
     expected = f"{NUM_LANDMARKS} pairs [x, y], or an object with these under 'landmarks', were expected"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise _NotLandmarks(f"{path} is not readable JSON: {expected}") from error
     data = _landmarks_of(data)

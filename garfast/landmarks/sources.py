@@ -53,7 +53,7 @@ def detect(
         raise ArgumentError("the image must be a uint8 array of shape [H, W, 3], RGB")
     photo, file = _photo_and_file(os.fspath(method), Path(path) if path is not None else None)
     if file is not None:
-        return _inside(read_landmarks(file), image)
+        return inside(read_landmarks(file), image)
     if method == "face-alignment":
         return _some(detect_face_alignment(image, device), "face-alignment")
     if method == "embedded":
@@ -107,7 +107,7 @@ def _required(photo: Path | None, folder: Path | None) -> Path:
 def _automatic(image: np.ndarray, photo: Path | None, device: str) -> list[Detection]:
     known = read_companion(photo) if photo is not None else None
     if known is not None:
-        return _inside(known, image)
+        return inside(known, image)
     tried = []
     if weights_present():
         tried.append("face-alignment")
@@ -139,7 +139,12 @@ def _some(found: list[Detection], source: str) -> list[Detection]:
     return by_size(found)
 
 
-def _inside(found: list[Detection], image: np.ndarray) -> list[Detection]:
+def inside(found: list[Detection], image: np.ndarray) -> list[Detection]:
+    """The detections, if all of them lie in the image [H,W,3].
+
+    Raises:
+        LandmarkError: one lies outside.
+    """
     height, width = image.shape[:2]
     for detection in found:
         x0, y0, x1, y1 = detection.box

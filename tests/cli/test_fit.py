@@ -53,6 +53,13 @@ def test_one_photograph(photos: Path, tmp_path: Path) -> None:
     assert "done already" in again.output
 
 
+def test_a_name_that_no_file_can_have(photos: Path) -> None:
+    result = fit("photos/a.png", 300 * "x" + ".png", "-o", "out", "--landmarks", "file")
+    assert result.exit_code == 1
+    assert "xxx... is too long for a file" in result.output
+    assert "Traceback" not in result.output
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all names are text")
 def test_names_that_are_no_text(photos: Path, tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")

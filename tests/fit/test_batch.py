@@ -223,6 +223,7 @@ def test_output_names_are_unique() -> None:
         return output_names([Path("/p") / image for image in images])
 
     assert names("x/a.jpg", "x/b.jpg") == ["a", "b"]
+    assert names("x/...png", "x/a..b.png") == ["photo", "a..b"]  # none leads out of the folder
     assert names("x/a.jpg", "x/a.png", "x/b.jpg") == ["a-jpg", "a-png", "b"]
     assert names("x/a.jpg", "y/a.jpg") == ["x-a", "y-a"]
     assert names("x/a.jpg", "y/a.jpg", "y/a.png") == ["x-a", "y-a", "a-png"]

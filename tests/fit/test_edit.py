@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def test_says_what_is_missing(
         load_face(folder)
     with pytest.raises(ParametersFileError, match="6 shape and 4 expression coefficients"):
         load_face(folder, model=load_model("builtin"))
+    values = json.loads((folder / "params.json").read_text())
+    values["model"]["num_vertices"] = 7
+    (tmp_path / "params.json").write_text(json.dumps(values))
+    with pytest.raises(ParametersFileError, match="model 'tiny' of 7 vertices, but the model 'tiny' has 525"):
+        load_face(tmp_path / "params.json", model=saved.face.model)
     with pytest.raises(ImageFileError, match="--photo"):
         _ = replace(saved, photo_path=tmp_path / "gone.png").photo
     with pytest.raises(ImageFileError, match="200 x"):

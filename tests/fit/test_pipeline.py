@@ -257,6 +257,12 @@ def test_a_large_photograph_has_smaller_pictures(tiny_model: MorphableModel) -> 
     assert result.landmarks_fitted[8] == pytest.approx(scene.landmarks[8], abs=4)
 
 
+def test_landmarks_outside_the_photograph_are_refused(tiny_model: MorphableModel, scene: TinyScene) -> None:
+    for landmarks in (scene.landmarks + 5000, [list(point) for point in scene.landmarks + 5000]):
+        with pytest.raises(LandmarkError, match="lie outside the photo"):
+            garfast.fit(scene.photo, landmarks=landmarks, model=tiny_model, device="cpu", stages=QUICK)
+
+
 def test_a_small_photograph(tmp_path: Path, tiny_model: MorphableModel) -> None:
     scene = make_scene(tiny_model, size=(64, 64), scale=0.27)
     write_image(tmp_path / "small.png", scene.photo)

@@ -58,6 +58,10 @@ def test_normals_and_landmarks_find_the_face(tiny_model: MorphableModel, faces: 
     verdict = judge(tiny_model, None, faces.target, faces.start, outcome.state, config)
     assert verdict.kept.all()
     assert "fell from" in verdict.reasons[0]
+    # No square is held out: nothing tells that it is better.
+    verdict = judge(tiny_model, None, faces.target, faces.start, outcome.state, replace(config, holdout=1e-6))
+    assert not verdict.kept.any()
+    assert verdict.reasons[0] == "no held-out pixel shows the face, so there is nothing to judge by"
 
 
 def test_the_renderer_is_brought_to_the_photograph(

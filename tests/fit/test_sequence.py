@@ -186,6 +186,9 @@ def test_frames_in_a_folder(home: Path) -> None:
         yaws.append(values["pose"]["yaw"])
     assert yaws[0] < yaws[1] < yaws[2]
     assert "done already" in run("frames", "--sequence")[1]
+    code, output = run("frames/f9.png", "frames/f10.png", "--sequence")  # others of the same folder
+    assert code == 1
+    assert "the fit of another film" in output
     (home / "frames" / "f11.pts").unlink()
     points = [line.split() for line in (home / "frames" / "f10.pts").read_text().splitlines()]
     few = [["nan", "nan"] if len(point) == 2 and 10 <= row < 75 else point for row, point in enumerate(points)]
@@ -262,6 +265,7 @@ def test_a_film_is_fitted_by_one_process(home: Path, monkeypatch: pytest.MonkeyP
         (["film.gif", "frames/f9.png"], "cannot be fitted in one go"),
         (["frames", "--sequence", "--same-person"], "exclude each other"),
         (["frames", "more", "--sequence"], "frames lie in one folder"),
+        (["film.gif", "--sequence"], "film.gif is a film, whose frames need no --sequence"),
         (["film.gif", "--face", "2"], "leave out --face 2"),
         (["frames/f9.png", "--same-person"], "at least two photographs"),
         (["frames", "--sequence", "--smooth", "-1", "--stages", "landmarks"], "0<=x<=10"),

@@ -160,6 +160,10 @@ def test_truncated_files_get_a_sentence(tmp_path: Path, suffix: str) -> None:
         with pytest.raises(ImageFileError) as caught:
             read_image(path)
         assert "\n" not in str(caught.value)
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+    if suffix != "webp":  # which is decoded when it is opened
+        with Image.open(path) as opened, pytest.raises(ImageFileError, match="truncated, damaged or closed"):
+            as_image(opened)
 
 
 def test_missing_file_folder_and_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

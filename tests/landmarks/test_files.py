@@ -41,6 +41,8 @@ def test_pts_counts_from_one(tmp_path: Path) -> None:
         ("b.txt", "# x, y\n" + _lines(FACE, ", ")),
         ("c.txt", " ".join(map(str, FACE.reshape(-1).tolist()))),
         ("d.txt", _lines(np.concatenate([FACE, FACE[:, :1]], 1), ";")),
+        ("e.txt", _lines(np.concatenate([np.arange(68)[:, None], FACE], 1))),  # numbered
+        ("f.txt", "\ufeff" + _lines(FACE)),
         ("a.json", json.dumps(FACE.tolist())),
         ("b.json", json.dumps({"landmarks": FACE.tolist(), "shape": [1, 2]})),
         ("c.json", json.dumps([{"landmarks": FACE.tolist()}])),
