@@ -16,7 +16,7 @@ from garfast.fit.output import is_fit, save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
 from garfast.fit.sharing import Share
-from garfast.io.atomic import check_writable
+from garfast.io.atomic import check_free, check_writable
 from garfast.io.digest import file_digest
 from garfast.io.images import IMAGE_SUFFIXES, is_image, read_image
 from garfast.io.parameters import FILE_NAME, FitParameters, load_parameters
@@ -156,6 +156,7 @@ def fit_images(
                 report.skipped.append(image)
                 tell(f"{image}: done already in {output / name} (--overwrite to fit it again)")
             else:
+                _check_place(image, face_folder(output / name, int(face) if str(face).isdecimal() else 1), overwrite)
                 todo.append((image, output / name))
         except GarfastError as error:
             fail(image, error)
@@ -243,6 +244,18 @@ def _is_done(image: Path, folder: Path, face: int | str) -> bool:
         return False
     count = int(first.info.get("face", {}).get("count", 1))
     return all(_earlier_fit(image, face_folder(folder, number)) is not None for number in range(2, count + 1))
+
+
+def _check_place(image: Path, folder: Path, overwrite: bool) -> None:
+    """Say before the work what `save_result` would say after it.
+
+    Raises:
+        OutputError: the folder cannot be written, or holds what is not to be replaced.
+    """
+    if overwrite or not is_fit(folder):
+        check_free(folder, replace=overwrite and is_fit(folder))
+    elif _earlier_fit(image, folder) is None:
+        raise OutputError(f"{folder} holds a fit already, which cannot be read: --overwrite replaces it")
 
 
 def _earlier_fit(image: Path, folder: Path) -> FitParameters | None:

@@ -131,9 +131,8 @@ def checked_landmarks(landmarks: Tensor, weights: Tensor | None, device: torch.d
     reliability = torch.where(points.isnan().any(-1), 0, reliability)
     few = (reliability > 0).sum(1) < MIN_LANDMARKS
     if bool(few.any()):
-        raise LandmarkError(
-            f"face {int(few.nonzero()[0])} has fewer than {MIN_LANDMARKS} landmarks that are not missing or of weight 0"
-        )
+        which = "the face" if len(few) == 1 else f"face {int(few.nonzero()[0]) + 1}"
+        raise LandmarkError(f"{which} has fewer than {MIN_LANDMARKS} landmarks that are not missing or of weight 0")
     return points, reliability
 
 

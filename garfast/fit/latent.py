@@ -95,6 +95,10 @@ def load_latent(path: str | os.PathLike[str]) -> Latent:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         noise = [tensors[name].float() for name in sorted(tensors) if name.startswith("noise.")]
         alignment = Alignment(tensors["alignment"].float(), int(header["size"]))
+        if tensors["w"].dim() != 3 or alignment.matrix.shape != (1, 2, 3):
+            raise ValueError("shape")
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise ValueError("NaN")
         return Latent(
             tensors["w"], tensors.get("z"), noise, alignment, str(header["renderer"]), dict(header.get("info", {}))
         )

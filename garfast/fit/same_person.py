@@ -7,6 +7,7 @@ from pathlib import Path
 
 from garfast.errors import GarfastError, LandmarkError
 from garfast.fit.batch import BatchReport, as_expected, output_names
+from garfast.fit.landmarks_fit import check_face
 from garfast.fit.output import is_fit, save_result
 from garfast.fit.pipeline import Fitter, Job
 from garfast.fit.result import FitResult
@@ -57,6 +58,7 @@ def fit_same_person(
             photo = read_image(image)
             detections = fitter.detect(photo, image)
             (index,) = select_faces(range(1, len(detections) + 1), face)
+            check_face(detections[index - 1].landmarks, detections[index - 1].landmarks_score)
         except GarfastError as error:
             report.failed.append((image, str(error)))
             tell(f"{image}: {error}")

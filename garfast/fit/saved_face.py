@@ -241,4 +241,7 @@ def load_face(
 
 
 def _row(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32)[None]
+    row = torch.tensor(values, dtype=torch.float32)[None]
+    if not row.isfinite().all():
+        raise ValueError("too large for a number")
+    return row

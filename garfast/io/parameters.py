@@ -140,6 +140,8 @@ def load_parameters(path: str | os.PathLike[str]) -> FitParameters:
     missing = [name for name in _REQUIRED if name not in content]
     if missing:
         raise ParametersFileError(f"{path} lacks {', '.join(missing)}: fit the photograph again")
+    if any(not isinstance(content.get(name, {}), dict) for name in ("image", "face", "frame")):
+        raise ParametersFileError(f"{path} says nothing of the photograph: fit the photograph again")
     values: dict[str, Any] = {}
     for name in _REQUIRED:
         if name in _ARRAYS:

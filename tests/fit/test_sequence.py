@@ -195,7 +195,7 @@ def test_frames_in_a_folder(home: Path) -> None:
     (home / "frames" / "f10.pts").write_text("\n".join(map(" ".join, few)))
     code, output = run("frames", "--sequence", "--stages", "landmarks", "--overwrite")
     assert code == 0, output
-    assert "lost in 2 of 3 frames (2-3); they are bridged; frame 2: face 0 has fewer than 8 landmarks" in output
+    assert "lost in 2 of 3 frames (2-3); they are bridged; frame 2: the face has fewer than 8 landmarks" in output
     reasons = json.loads((home / "out" / "frames" / "sequence.json").read_text())["lost_reasons"]
     assert "no landmark file for f11.png" in reasons["3"]
     shutil.copytree(home / "frames", home / "other" / "frames")
