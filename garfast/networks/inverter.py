@@ -114,7 +114,9 @@ class Inverter(nn.Module):
         As they are, some statistics are a hundred times as large as others, and MLPs learn from little but these.
         """
         self.statistics_mean.copy_(statistics.mean(0))
-        self.statistics_scale.copy_(1 / (statistics.std(0) + 1e-6))
+        deviation = statistics.std(0)
+        # What hardly varies in these pictures may in others, and must not drown the rest then.
+        self.statistics_scale.copy_(1 / deviation.clamp_min(0.01 * float(deviation.median()) + 1e-8))
         fresh = Inverter(self.config)
         self.mlp.load_state_dict(fresh.mlp.state_dict())
         self.offset.load_state_dict(fresh.offset.state_dict())
