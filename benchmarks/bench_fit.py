@@ -13,7 +13,7 @@ import torch
 
 from garfast.errors import WeightsFileError
 from garfast.fit.inversion import invert
-from garfast.fit.refine import refine
+from garfast.fit.refine import can_capture, refine
 from garfast.fit.refine_config import preset, scaled
 from garfast.fit.refine_descent import Descent, captured
 from garfast.fit.refine_problem import Problem, Variables, frozen
@@ -89,8 +89,7 @@ def test_iteration(benchmark: Any, model: MorphableModel, renderer: Renderer, ba
         leaves = {name: getattr(variables, name) for name in stage.optimise}
         descent = Descent(leaves, [lambda: problem.losses(variables, stage.weights)], stage, batch)
         descent.iterate()
-        # The rasteriser's reference reads on the host, so nothing that uses it can be captured.
-        step = captured(descent) if DEVICE == "cuda" and impl != "reference" else descent.iterate
+        step = captured(descent) if can_capture(problem) else descent.iterate
 
         def iterate() -> None:
             step()

@@ -101,12 +101,10 @@ def _run(command: list[str], log: Path, seconds: float, env: dict[str, str] | No
             env=os.environ | (env or {}),
             start_new_session=True,
         )
-        late = False
+        grace = min(10.0, 0.2 * seconds)
         try:
-            grace = min(10.0, 0.2 * seconds)
             code = process.wait(seconds - grace)
         except subprocess.TimeoutExpired:
-            late = True
             # As Ctrl-C: pytest says what failed so far before it ends, unless a kernel hangs.
             os.killpg(process.pid, signal.SIGINT)
             try:
@@ -114,8 +112,7 @@ def _run(command: list[str], log: Path, seconds: float, env: dict[str, str] | No
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    if late:
-        return {"state": "failed", "why": f"took longer than {seconds - grace:.0f} s", "late": True}
+            return {"state": "failed", "why": f"took longer than {seconds - grace:.0f} s", "late": True}
     last = next((line for line in reversed(log.read_text().splitlines()) if line.strip()), "")
     return {"state": "passed" if code == 0 else "failed", "why": last[-200:]}
 

@@ -96,16 +96,17 @@ def fit_film(
 
 def _check_same_film(film: Path, frames: Sequence[Path] | None, folder: Path) -> None:
     from garfast.fit.sequence_output import SEQUENCE_FILE
-    from garfast.io.digest import file_digest, files_digest
+    from garfast.io.digest import film_digest
 
     try:
         recorded = dict(json.loads((folder / SEQUENCE_FILE).read_text())["film"])
     except (OSError, ValueError, KeyError, TypeError):
         return
+    digest = film_digest(film, frames)
     if frames is None:
-        same = recorded.get("sha256") in (None, file_digest(film)) if film.is_file() else True
+        same = digest is None or recorded.get("sha256") in (None, digest)
     else:
-        same = recorded.get("file") == os.path.abspath(film) and recorded.get("sha256") == files_digest(frames)
+        same = recorded.get("file") == os.path.abspath(film) and recorded.get("sha256") == digest
     if not same:
         raise OutputError(
             f"{folder} holds the fit of another film or of an earlier state of this one: choose another output folder, "

@@ -32,6 +32,13 @@ def draw(
 ) -> Tensor:
     """Pictures [B, 3, S, S] in -1..1 of faces with the looks z [B, z_dim]; fresh noise where None."""
     w = generator.styles(z, params=condition.params, truncation=truncation)
+    return draw_styles(generator, condition, w, noise)
+
+
+def draw_styles(
+    generator: Generator, condition: Condition, w: Tensor, noise: Sequence[Tensor] | str | None = None
+) -> Tensor:
+    """The same with styles [B, style_dim] or [B, num_styles, style_dim]."""
     return generator(condition.maps, w=w, noise=noise).image.float().clamp(-1, 1)
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from garfast.errors import EvaluationError
-from garfast.evaluate.drawing import condition_for, draw
+from garfast.evaluate.drawing import condition_for, draw, draw_styles
 from garfast.evaluate.renderer_quality import HeldOut, random_noise
-from garfast.networks.generator import Generator, on_sphere
+from garfast.networks.generator import Generator
+from garfast.networks.inverter import style_of
 from garfast.networks.renderer import Renderer
 from garfast.seeds import seeded
 from garfast.train.condition import Condition
@@ -103,8 +104,8 @@ def _curve(
     assert renderer.inverter is not None
     with torch.no_grad():
         found = renderer.inverter(target)
-        w = renderer.generator.styles(on_sphere(found.z), params=condition.params) + found.offset[:, None]
-        again = renderer.generator(condition.maps, w=w, noise=found.noise).image.float().clamp(-1, 1)
+        w = style_of(renderer.generator, found.z, found.offset, condition.params)
+        again = draw_styles(renderer.generator, condition, w, found.noise)
         inverter = _errors(renderer, again, target)
     curves = [_descent(renderer, condition, target, start, steps, every, rate) for rate in rates]
     marks = tuple(range(0, steps + 1, every))

@@ -156,7 +156,7 @@ def fit_images(
                 report.skipped.append(image)
                 tell(f"{image}: done already in {output / name} (--overwrite to fit it again)")
             else:
-                _check_place(image, face_folder(output / name, int(face) if str(face).isdecimal() else 1), overwrite)
+                _check_place(image, face_folder(output / name, _first_number(face)), overwrite)
                 todo.append((image, output / name))
         except GarfastError as error:
             fail(image, error)
@@ -235,10 +235,14 @@ def as_expected(error: Exception) -> GarfastError:
     return GarfastError(f"an unexpected {what}: please report it")
 
 
+def _first_number(face: int | str) -> int:
+    """Number of the first of the faces that are wanted."""
+    return 1 if face in ("all", "largest") else int(face)
+
+
 def _is_done(image: Path, folder: Path, face: int | str) -> bool:
     if face != "all":
-        (number,) = (1,) if face == "largest" else (int(face),)
-        return _earlier_fit(image, face_folder(folder, number)) is not None
+        return _earlier_fit(image, face_folder(folder, _first_number(face))) is not None
     first = _earlier_fit(image, folder)
     if first is None:
         return False
@@ -252,8 +256,9 @@ def _check_place(image: Path, folder: Path, overwrite: bool) -> None:
     Raises:
         OutputError: the folder cannot be written, or holds what is not to be replaced.
     """
-    if overwrite or not is_fit(folder):
-        check_free(folder, replace=overwrite and is_fit(folder))
+    fitted = is_fit(folder)
+    if overwrite or not fitted:
+        check_free(folder, replace=fitted)
     elif _earlier_fit(image, folder) is None:
         raise OutputError(f"{folder} holds a fit already, which cannot be read: --overwrite replaces it")
 

@@ -13,6 +13,7 @@ from garfast.fit.refine_problem import check_renderer
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.landmarks.alignment import Alignment, align_images, align_landmarks
 from garfast.morphable import Camera, Pose
+from garfast.networks.inverter import style_of
 from garfast.networks.normal_estimator import estimate_both_sides
 
 if TYPE_CHECKING:
@@ -91,4 +92,5 @@ def invert(renderer: Renderer, images: Tensor) -> tuple[Tensor, Tensor | None, l
         ]
         return w, None, noise
     found = renderer.inverter(images)
-    return generator.styles(found.z) + found.offset[:, None], found.z, list(found.noise)
+    w = style_of(generator, found.z, found.offset)[:, None].repeat(1, generator.config.num_styles, 1)
+    return w, found.z, list(found.noise)

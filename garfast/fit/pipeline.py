@@ -318,10 +318,9 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 def _given(landmarks: np.ndarray) -> list[Detection]:
     """Landmarks from the caller as detections, the largest face first."""
-    points = np.asarray(landmarks, dtype=np.float32)
-    points = points[None] if points.ndim == 2 else points
+    points = landmarks[None] if landmarks.ndim == 2 else landmarks
     if points.ndim != 3 or points.shape[1:] != (68, 2) or len(points) == 0:
-        raise LandmarkError(f"landmarks must be an array [68,2] or [N,68,2], not {list(np.shape(landmarks))}")
+        raise LandmarkError(f"landmarks must be an array [68,2] or [N,68,2], not {list(landmarks.shape)}")
     if np.isinf(points).any() or np.isnan(points).all(1).any():
         raise LandmarkError("landmarks hold infinite values or nothing at all: give pixels, NaN where one is missing")
     faces = []

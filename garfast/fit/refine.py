@@ -135,7 +135,7 @@ def _run(
     first: dict[str, Tensor] = {}
     step: Callable[[], None] = descent.iterate
     for iteration in range(stage.steps):
-        if iteration == 1 and (capture if capture is not None else _capturable(problems[0][2])):
+        if iteration == 1 and (capture if capture is not None else can_capture(problems[0][2])):
             try:
                 step = captured(descent)
             except RuntimeError:  # something reads on the host, or memory is short: slower without, but the same
@@ -163,7 +163,7 @@ def _computes(problem: Problem, stage: RefineStage) -> bool:
     return weights.landmark > 0 or normals or photometric or perceptual
 
 
-def _capturable(problem: Problem) -> bool:
+def can_capture(problem: Problem) -> bool:
     """Whether iterations run on a GPU and read nothing on the host, as the rasteriser's reference does."""
     on_gpu = problem.model.device.type == "cuda"
     return on_gpu and resolve("rasterize_normals", problem.impl, problem.model.device) != "reference"

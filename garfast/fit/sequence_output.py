@@ -18,7 +18,7 @@ from garfast.fit.rendering import Box, clay, rasterize_crop, shrink
 from garfast.fit.sequence import FittedSequence
 from garfast.fit.texture import sample_texture, unwrap
 from garfast.io.atomic import atomic_folder, atomic_path, holds_only
-from garfast.io.digest import file_digest, files_digest
+from garfast.io.digest import film_digest
 from garfast.io.images import write_image
 from garfast.io.meshes import MeshArrays, write_glb
 from garfast.io.parameters import FitParameters, save_json, save_parameters
@@ -82,10 +82,7 @@ def save_sequence(
         for number, latent in enumerate(sequence.latents):
             if latent is not None:
                 save_latent(staging / LATENTS / f"{number + 1:06d}.safetensors", latent)
-        digest = None
-        if source.is_file() or sources:
-            digest = files_digest(sources) if sources else file_digest(source)
-        save_json(staging / SEQUENCE_FILE, _facts(sequence, source, digest, best))
+        save_json(staging / SEQUENCE_FILE, _facts(sequence, source, film_digest(source, sources), best))
         with atomic_path(staging / "sequence.npz") as temporary:
             np.savez(temporary, **_arrays(sequence))
     return folder

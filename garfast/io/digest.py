@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -17,7 +17,14 @@ def file_digest(path: Path, digest: hashlib._Hash | None = None) -> str:
     return digest.hexdigest()
 
 
-def files_digest(paths: Iterable[Path]) -> str:
+def film_digest(source: Path, frames: Sequence[Path] | None) -> str | None:
+    """What tells a film from others: SHA-256 of its file, or of its frames where they are files; None for neither."""
+    if frames:
+        return _files_digest(frames)
+    return file_digest(source) if source.is_file() else None
+
+
+def _files_digest(paths: Iterable[Path]) -> str:
     """SHA-256 of the names and contents of files, in their order; hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from garfast.errors import ArgumentError
-from garfast.networks.generator import GeneratorConfig
+from garfast.networks.generator import Generator, GeneratorConfig, on_sphere
 from garfast.networks.layers import EqualConv2d, EqualLinear
 
 
@@ -31,6 +31,11 @@ class Inversion(NamedTuple):
     offset: Tensor  # [B, style_dim] to add to the style of z; 0 until a training of the inverter finds it
     noise: list[Tensor]  # one map [B, 1, r, r] per convolution of G, coarse to fine, zero mean and unit variance
     features: list[Tensor]  # R_i, one per convolution of G and of its shape, coarse to fine
+
+
+def style_of(generator: Generator, z: Tensor, offset: Tensor, params: Tensor | None = None) -> Tensor:
+    """What V answers with z [B, z_dim] and offset [B, style_dim], as a style [B, style_dim]; ``params`` as for M."""
+    return generator.mapping(on_sphere(z), params) + offset
 
 
 class Inverter(nn.Module):

@@ -65,6 +65,11 @@ def check_activation(op: str, activation: Any, alpha: float, gain: float | None,
     return Activation(slope, float(gain), math.nan if clamp is None else float(clamp))
 
 
+def is_per_element(value: Tensor | None) -> bool:
+    """Whether a map [B, C, H, W] has a value for every channel instead of one for all. None at all are every one's."""
+    return value is not None and value.shape[1] != 1
+
+
 def check_terms(
     op: str,
     like: Tensor,
@@ -181,7 +186,7 @@ def native_terms(
         if value is None:
             return None, 0, False
         batch, channels, height, width = value.shape
-        per_element = channels != 1
+        per_element = is_per_element(value)
         shared = batch > 1 and value.stride(0) == 0
         value = value[:1] if shared else value
         value = value.contiguous(memory_format=layout if per_element else torch.contiguous_format)

@@ -202,7 +202,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.needs = list(ctx.needs_input_grad[:9])
     with_noise = ctx.needs[7]
     ctx.save_for_backward(x, weight, style, y, f if keep else None, d, m, noise if with_noise else None, strength, taps)
-    ctx.shift_per_element = t is not None and t.shape[1] != 1
+    ctx.shift_per_element = _epilogue.is_per_element(t)
     ctx.activation = (alpha, gain, clamp)
     ctx.impl = impl
     ctx.set_materialize_grads(False)

@@ -58,6 +58,30 @@ def cpu() -> ModuleType:
     return _CPU
 
 
+def _driver_version() -> int:
+    """The newest CUDA that the GPU's driver knows, as 12040; 0 where there is none, or PyTorch cannot tell."""
+    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
+    try:
+        return 0 if ask is None else int(ask())
+    except RuntimeError:
+        return 0
+
+
+def too_old(driver: int, runtime: int) -> str:
+    """Why a driver, of a version such as 12040, cannot run kernels with a CUDA runtime; '' if it can. A PyTorch for an
+    older CUDA runs with drivers that are too old for our kernels' runtime."""
+    if not driver or driver // 1000 >= runtime // 1000:
+        return ""
+    return (
+        f"garfast's CUDA kernels are built with CUDA {runtime // 1000}, the driver is for CUDA {driver // 1000}: "
+        f"install a newer driver, or garfast with CUDA {driver // 1000}"
+    )
+
+
+# Found out here and not when an operator is called: torch.compile traces that, and cannot ask a driver.
+_DRIVER_TOO_OLD = "" if _CUDA is None else too_old(_driver_version(), _CUDA.cuda_version)
+
+
 def cuda() -> ModuleType:
     """``garfast._cuda``; call only where ``why_not('cuda')`` is empty."""
     if _CUDA is None:
@@ -82,12 +106,6 @@ def built_for(device: torch.device | None, oldest: int = 0) -> bool:
     return not _BUILT and oldest <= gpu
 
 
-def _driver_version() -> int:
-    """The newest CUDA that the GPU's driver knows, as 12040; 0 if PyTorch cannot tell."""
-    ask = getattr(torch._C, "_cuda_getDriverVersion", None)
-    return 0 if ask is None else int(ask())
-
-
 def why_not(backend: str, device: torch.device | None = None) -> str:
     """Why ``backend`` ('cpu', 'cuda' or 'triton') cannot run on this machine, or on this GPU of it; '' if it can."""
     if backend == "cpu":
@@ -97,13 +115,8 @@ def why_not(backend: str, device: torch.device | None = None) -> str:
             return _CUDA_MISSING
         if not torch.cuda.is_available():
             return "PyTorch sees no CUDA device"
-        # A PyTorch for an older CUDA runs with a driver that is too old for the runtime in our kernels.
-        driver, runtime = _driver_version(), cuda().cuda_version
-        if driver and driver // 1000 < runtime // 1000:
-            return (
-                f"garfast's CUDA kernels are built with CUDA {runtime // 1000}, the driver is for CUDA "
-                f"{driver // 1000}: install a newer driver, or garfast with CUDA {driver // 1000}"
-            )
+        if _DRIVER_TOO_OLD:
+            return _DRIVER_TOO_OLD
         if built_for(device):
             return ""
         built = cuda().architectures

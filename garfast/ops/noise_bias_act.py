@@ -151,7 +151,7 @@ def _empty_results(
     return [
         torch.empty_like(y, memory_format=layout) if needs[0] else y.new_empty(0),
         y.new_empty((batch, channels) if needs[1] else 0, dtype=exact),
-        map_like(scale_map is not None and scale_map.shape[1] != 1) if needs[2] else y.new_empty(0),
+        map_like(_epilogue.is_per_element(scale_map)) if needs[2] else y.new_empty(0),
         map_like(shift_per_element) if needs[3] else y.new_empty(0),
         y.new_empty((batch, 1, height, width) if needs[4] else 0),
         y.new_empty(() if needs[5] else 0, dtype=exact),
@@ -183,7 +183,7 @@ def _backward(
     if x is not None:
         x = x.contiguous(memory_format=layout)
     grad_x, _, grad_scale_map, grad_shift_map, _, _, _ = results
-    scale_per_element = scale_map is not None and scale_map.shape[1] != 1
+    scale_per_element = _epilogue.is_per_element(scale_map)
     want_sums = any((*needs[4:], needs[1], needs[2] and not scale_per_element, needs[3] and not shift_per_element))
     element_scale = grad_scale_map if needs[2] and scale_per_element else None
     element_shift = grad_shift_map if needs[3] and shift_per_element else None
@@ -275,7 +275,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(
         output, x if with_x else None, scale_channel, scale_map, noise if with_noise else None, strength
     )
-    ctx.shift_per_element = shift_map is not None and shift_map.shape[1] != 1
+    ctx.shift_per_element = _epilogue.is_per_element(shift_map)
     ctx.activation = (alpha, gain, clamp)
     ctx.impl = impl
 

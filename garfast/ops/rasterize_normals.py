@@ -141,11 +141,11 @@ def rasterize_normals(
             for size in sizes
         ]
     else:
+        faces = _dispatch.int32_indices(_OP, "triangles", triangles, count)
         if adjacency is None:
-            adjacency = VertexAdjacency.build(triangles, count)
+            adjacency = VertexAdjacency.of_checked(faces, count)
         else:
             check_adjacency(_OP, adjacency, triangles, count)
-        faces = _dispatch.int32_indices(_OP, "triangles", triangles, count)
         options = ([length for size in sizes for length in size], pinhole, cull_backfaces, near, backend)
         ops = torch.ops.garfast
         differentiated = _dispatch.differentiated(mesh, cameras, normals)

@@ -37,6 +37,11 @@ class VertexAdjacency(NamedTuple):
         """
         _dispatch.check_tensor("VertexAdjacency.build", "triangles", triangles, ["F", 3], floating=False)
         _dispatch.check_indices("VertexAdjacency.build", "triangles", triangles, num_vertices)
+        return VertexAdjacency.of_checked(triangles, num_vertices)
+
+    @staticmethod
+    def of_checked(triangles: Tensor, num_vertices: int) -> VertexAdjacency:
+        """As :meth:`build`, for indices that were looked at already."""
         vertex_of_corner, corners = torch.sort(triangles.reshape(-1), stable=True)
         rows = torch.arange(num_vertices + 1, device=triangles.device, dtype=vertex_of_corner.dtype)
         offsets = torch.searchsorted(vertex_of_corner, rows, out_int32=True)
@@ -83,13 +88,13 @@ def vertex_normals(
         _dispatch.check_indices(_OP, "triangles", triangles, mesh.shape[1])
         normals = vertex_normals_reference(mesh, triangles)
     else:
+        faces = _dispatch.int32_indices(_OP, "triangles", triangles, mesh.shape[1])
         if adjacency is None:
-            adjacency = VertexAdjacency.build(triangles, mesh.shape[1])
+            adjacency = VertexAdjacency.of_checked(faces, mesh.shape[1])
         else:
             check_adjacency(_OP, adjacency, triangles, mesh.shape[1])
         ops = torch.ops.garfast
         op = ops.vertex_normals if _dispatch.differentiated(mesh) else ops.vertex_normals_no_grad
-        faces = _dispatch.int32_indices(_OP, "triangles", triangles, mesh.shape[1])
         normals, _ = op(mesh, faces, *adjacency, backend)
     return _dispatch.as_dtype(normals if batched else normals[0], vertices.dtype)
 

@@ -39,7 +39,7 @@ from tqdm import tqdm
 from garfast.errors import TrainingError
 from garfast.morphable import MorphableModel
 from garfast.networks.generator import Generator, on_sphere
-from garfast.networks.inverter import Inversion, Inverter
+from garfast.networks.inverter import Inversion, Inverter, style_of
 from garfast.networks.perceptual import PerceptualNet
 from garfast.networks.renderer import Renderer
 from garfast.networks.weights import save_weights
@@ -256,17 +256,13 @@ class InverterTask(AveragedTask):
 
     def _style_loss(self, z: Tensor, offset: Tensor, styles: Tensor, params: Tensor | None) -> Tensor:
         """With the offset and without, half each."""
-        again = self._style(z, torch.zeros_like(offset), params)
+        again = style_of(self.generator, z, torch.zeros_like(offset), params)
         return (style_loss(again + offset, styles, self.metric) + style_loss(again, styles, self.metric)) / 2
 
     @staticmethod
     def _shown(found: Inversion, step: int) -> Inversion:
         """What pictures are drawn of: every other step leaves the offset out."""
         return found._replace(offset=torch.zeros_like(found.offset)) if step % 2 else found
-
-    def _style(self, z: Tensor, offset: Tensor, params: Tensor | None) -> Tensor:
-        """What V says, as a style [B, D]."""
-        return self.generator.mapping(on_sphere(z), params) + offset
 
     def _picture_losses(
         self, prefix: str, scene: Condition, found: Inversion, picture: Tensor, weight: Tensor | None
@@ -286,7 +282,7 @@ class InverterTask(AveragedTask):
         return losses
 
     def _again(self, scene: Condition, found: Inversion) -> Tensor:
-        w = self._style(found.z, found.offset, scene.params)
+        w = style_of(self.generator, found.z, found.offset, scene.params)
         return self.generator(scene.maps, w=w, params=scene.params, noise=found.noise).image.float()
 
     def _draw(self, seed: Sequence[int], count: int) -> tuple[Condition, Tensor, list[Tensor]]:

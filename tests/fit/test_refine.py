@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from garfast.errors import ArgumentError, WeightsFileError
-from garfast.fit.refine import _capturable, refine
+from garfast.fit.refine import can_capture, refine
 from garfast.fit.refine_config import GEOMETRY, LossWeights, RefineConfig, RefineStage
 from garfast.fit.refine_descent import Descent
 from garfast.fit.refine_judge import judge
@@ -159,7 +159,7 @@ def test_what_cannot_be_captured_is_iterated(
     for name in ("device", "current_stream", "set_stream", "Stream", "stream", "CUDAGraph"):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
     monkeypatch.setattr(torch.cuda, "graph", MagicMock(side_effect=RuntimeError("not while capturing")))
-    monkeypatch.setattr("garfast.fit.refine._capturable", lambda problem: True)
+    monkeypatch.setattr("garfast.fit.refine.can_capture", lambda problem: True)
     found = refine(tiny_model, None, faces.target, faces.start, config).state
     assert torch.equal(found.shape, expected.shape)
     assert torch.equal(found.exp, expected.exp)
@@ -171,9 +171,9 @@ def test_the_reference_rasteriser_is_not_captured(monkeypatch: pytest.MonkeyPatc
     problem = MagicMock(impl="auto", model=MagicMock(device=torch.device("cuda")))
     for backend, capturable in (("reference", False), ("cuda", True)):
         monkeypatch.setattr("garfast.fit.refine.resolve", MagicMock(return_value=backend))
-        assert _capturable(problem) is capturable
+        assert can_capture(problem) is capturable
     problem.model.device = torch.device("cpu")
-    assert not _capturable(problem)
+    assert not can_capture(problem)
 
 
 def test_a_batch_is_its_faces(tiny_model: MorphableModel, renderer: Renderer, faces: Faces) -> None:

@@ -22,8 +22,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch):
     def show(capability: tuple[int, int], architectures: str) -> None:
         properties = SimpleNamespace(major=capability[0], minor=capability[1])
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-        monkeypatch.setattr(_native, "_CUDA", SimpleNamespace(architectures=architectures, cuda_version=13000))
-        monkeypatch.setattr(_native, "_driver_version", lambda: 13000)
+        monkeypatch.setattr(_native, "_CUDA", SimpleNamespace(architectures=architectures))
+        monkeypatch.setattr(_native, "_DRIVER_TOO_OLD", "")
         monkeypatch.setattr(_native, "_CUDA_MISSING", "")
         monkeypatch.setattr(_native, "_TRITON_MISSING", "")
         monkeypatch.setattr(_native, "_BUILT", _native.parse_architectures(architectures))
@@ -60,7 +60,7 @@ def test_which_gpus_a_build_runs_on(gpu, architectures, capability, oldest, runs
 def test_auto_passes_over_kernels_whose_runtime_is_too_new_for_the_driver(gpu, monkeypatch, driver, runs):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     gpu((8, 0), "80-real")
-    monkeypatch.setattr(_native, "_driver_version", lambda: driver)
+    monkeypatch.setattr(_native, "_DRIVER_TOO_OLD", _native.too_old(driver, 13000))
     assert resolve("op", "auto", _GPU, has_triton=True) == ("cuda" if runs else "triton")
     if not runs:
         assert "built with CUDA 13, the driver is for CUDA 12: install a newer driver" in _native.why_not("cuda", _GPU)
