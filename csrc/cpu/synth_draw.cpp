@@ -1,12 +1,12 @@
 // Draws one layer of a synthetic face: what its samples see, two a side, then one shading where all four see the same,
 // eight shadings side by side.
 #include <algorithm>
-#include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "garfast/synth.h"
 #include "garfast/synth_materials.h"
-#include "garfast/vec3.h"
+#include "synth_lanes.h"
 #include "synth_raster.h"
 
 namespace garfast {
@@ -24,27 +24,53 @@ struct Colour {
   Lanes opacity;
 };
 
-// Weights of a triangle's corners at a place of the grid, and how near it is there.
-struct Place {
-  float w0, w1, w2, near;
+// Weights of the corners of eight triangles at a place of the grid each, and how near they are there.
+struct Places {
+  Lanes w0, w1, w2, near;
 
-  // Places outside the triangle, between samples that see different triangles, count as the nearest inside.
-  Place(const Corner* corners, const int32_t* c, float column, float row) {
-    const Corner a = corners[c[0]], b = corners[c[1]], d = corners[c[2]];
-    const Weights w(a, b, d);
-    const float x = column - d[kColumn], y = row - d[kRow];
-    const float u = std::max(w.first(x, y), 0.0f), v = std::max(w.second(x, y), 0.0f);
-    const float s = std::max(1.0f - w.first(x, y) - w.second(x, y), 0.0f), whole = 1.0f / (u + v + s);
-    near = (u * a[kNear] + v * b[kNear] + s * d[kNear]) * whole;
-    const float p0 = u * a[kInverse], p1 = v * b[kInverse], p2 = s * d[kInverse], ratio = 1.0f / (p0 + p1 + p2);
+  // Places outside a triangle, between samples that see different triangles, count as the nearest inside.
+  Places(const Corner* corners, const int32_t* const* triangles, Lanes columns, Lanes rows) {
+    Lanes a[4], b[4], d[4];
+    gather(corners, triangles, 0, a);
+    gather(corners, triangles, 1, b);
+    gather(corners, triangles, 2, d);
+    const Weights<Lanes> w(a, b, d);
+    const Lanes x = columns - d[kColumn], y = rows - d[kRow];
+    const Lanes first = w.first(x, y), second = w.second(x, y);
+    const Lanes u = larger(0.0f, first), v = larger(0.0f, second), s = larger(0.0f, 1.0f - first - second);
+    near = (u * a[kNear] + v * b[kNear] + s * d[kNear]) / (u + v + s);
+    const Lanes p0 = u * a[kInverse], p1 = v * b[kInverse], p2 = s * d[kInverse], ratio = 1.0f / (p0 + p1 + p2);
     w0 = p0 * ratio;
     w1 = p1 * ratio;
     w2 = p2 * ratio;
   }
 
+  // Of the triangle in lane k. T: a number or a vector.
   template <typename T>
-  T mean(const T& a, const T& b, const T& d) const {
-    return a * w0 + b * w1 + d * w2;
+  T mean(int k, const T& a, const T& b, const T& d) const {
+    return a * w0[k] + b * w1[k] + d * w2[k];
+  }
+
+  // The means of vertex normals [V, 3].
+  Vec normal(const float* normals, const int32_t* const* triangles) const {
+    Quad rows[kLanes];
+    for (int k = 0; k < kLanes; ++k) {
+      const auto at = [&](int j) {
+        const float* n = normals + 3 * int64_t(triangles[k][j]);
+        return Quad{n[0], n[1], n[2], 0.0f};
+      };
+      rows[k] = mean(k, at(0), at(1), at(2));
+    }
+    Lanes columns[4];
+    transpose(rows, columns);
+    return {columns[0], columns[1], columns[2]};
+  }
+
+ private:
+  static void gather(const Corner* corners, const int32_t* const* triangles, int j, Lanes* columns) {
+    Quad rows[kLanes];
+    for (int k = 0; k < kLanes; ++k) rows[k] = corners[triangles[k][j]];
+    transpose(rows, columns);
   }
 };
 
@@ -71,6 +97,7 @@ class Painter {
 
  private:
   static constexpr int kMaterials = kSolid + 1;
+  static constexpr uint8_t kNone = kMaterials;
 
   const SynthDrawParams& p_;
   const Shader shader_;
@@ -81,35 +108,50 @@ class Painter {
   int count_[kMaterials] = {};
 
   int64_t sample(int64_t row, int64_t column, int k) const { return (row + (k >> 1)) * width_ + column + (k & 1); }
-  bool visible(int64_t sample) const { return p_.layer_ids[sample] >= 0 && p_.layer_near[sample] > p_.near[sample]; }
 
-  // Whether two samples are less than so many mm apart in depth.
-  bool close(float near, float other, float reach) const {
-    return std::fabs(near - other) < (lens_.orthographic ? reach : reach * near * other);
+  // The four samples of a block.
+  template <typename Four, typename T>
+  Four block_of(const T* samples, int64_t first) const {
+    typedef int64_t Halves __attribute__((vector_size(16)));
+    int64_t above, below;  // in registers: what is stored in halves cannot at once be loaded as a whole
+    std::memcpy(&above, samples + first, sizeof above);
+    std::memcpy(&below, samples + first + width_, sizeof below);
+    return reinterpret_cast<Four>(Halves{above, below});
+  }
+
+  // Which samples are less than so many mm apart in depth from another.
+  QuadChoice close(Quad near, float other, float reach) const {
+    const Quad apart = near - other, limit = lens_.orthographic ? reach - Quad{} : reach * other * near;
+    return (apart < limit) & (-apart < limit);
+  }
+
+  void wait(uint8_t material, const Spot& spot) {
+    waiting_[material][count_[material]++] = spot;
+    if (count_[material] == kLanes) draw(material);
   }
 
   // Samples of one pixel that see the same smooth surface are shaded once, in their middle; eyes, whose detail is finer
   // than a pixel, sample by sample.
   void block(int64_t row, int64_t column) {
+    const int64_t start = sample(row, column, 0);
+    const auto ids = block_of<QuadChoice>(p_.layer_ids, start);
+    const Quad near = block_of<Quad>(p_.layer_near, start), shown = block_of<Quad>(p_.near, start);
+    int open = bits_of((ids >= 0) & (near > shown));
+    if (!open) return;
     const float reach = 4.0f * p_.parameters[kSynth_pixel_mm] + 1.0f;
-    bool open[4];
-    for (int k = 0; k < 4; ++k) open[k] = visible(sample(row, column, k));
-    for (int k = 0; k < 4; ++k) {
-      if (!open[k]) continue;
-      const int64_t first = sample(row, column, k);
-      const uint8_t material = p_.materials[p_.layer_ids[first]];
-      Spot spot{row, column, k, k, 1 << k};
-      for (int j = k + 1; j < 4 && material != kEye; ++j) {
-        const int64_t other = sample(row, column, j);
-        if (open[j] && p_.materials[p_.layer_ids[other]] == material &&
-            close(p_.layer_near[first], p_.layer_near[other], reach)) {
-          spot.group |= 1 << j;
-          spot.last = j;
-          open[j] = false;
-        }
+    uint8_t materials[4];
+    for (int k = 0; k < 4; ++k) materials[k] = open >> k & 1 ? p_.materials[ids[k]] : kNone;
+    while (open) {
+      const int k = __builtin_ctz(open);
+      const uint8_t material = materials[k];
+      int group = 1 << k;
+      if (material != kEye) {
+        const int same = (materials[0] == material) | (materials[1] == material) << 1 |
+                         (materials[2] == material) << 2 | (materials[3] == material) << 3;
+        group |= open & same & bits_of(close(near, near[k], reach));
       }
-      waiting_[material][count_[material]++] = spot;
-      if (count_[material] == kLanes) draw(material);
+      open &= ~group;
+      wait(material, {row, column, k, 31 - __builtin_clz(group), group});
     }
   }
 
@@ -117,32 +159,31 @@ class Painter {
     const int count = count_[material];
     if (!count) return;
     count_[material] = 0;
-    Points points;
-    Lanes columns, rows, near;
+    Lanes columns, rows;
+    const int32_t* triangles[kLanes];
     for (int k = 0; k < kLanes; ++k) {
       // Lanes without a spot of their own repeat the first.
       const Spot& spot = waiting_[material][k < count ? k : 0];
       const int first = spot.first, last = spot.last;
       columns[k] = float(spot.column) + 0.5f * float((first & 1) + (last & 1));
       rows[k] = float(spot.row) + 0.5f * float((first >> 1) + (last >> 1));
-      const int32_t* c = p_.triangles + 3 * int64_t(p_.layer_ids[sample(spot.row, spot.column, first)]);
-      const Place place(corners_, c, columns[k], rows[k]);
-      near[k] = place.near;
-      Lanes halves[kSynthAttributes / kLanes];
-      for (int half = 0; half < kSynthAttributes / kLanes; ++half) {
+      triangles[k] = p_.triangles + 3 * int64_t(p_.layer_ids[sample(spot.row, spot.column, first)]);
+    }
+    const Places places(corners_, triangles, columns, rows);
+    Points points;
+    points.position = lens_.unproject(columns, rows, places.near);
+    points.normal = places.normal(p_.normals, triangles);
+    static_assert(kSynthAttributes % kLanes == 0);
+    for (int i = 0; i < kSynthAttributes; i += kLanes) {
+      Lanes means[kLanes];
+      for (int k = 0; k < kLanes; ++k) {
         Lanes at[3];
         for (int j = 0; j < 3; ++j)
-          std::memcpy(&at[j], p_.attributes + kSynthAttributes * int64_t(c[j]) + kLanes * half, sizeof at[j]);
-        halves[half] = place.mean(at[0], at[1], at[2]);
+          std::memcpy(&at[j], p_.attributes + kSynthAttributes * int64_t(triangles[k][j]) + i, sizeof at[j]);
+        means[k] = places.mean(k, at[0], at[1], at[2]);
       }
-      for (int i = 0; i < kSynthAttributes; ++i) points.attributes[i][k] = halves[i / kLanes][i % kLanes];
-      const float *a = p_.normals + 3 * int64_t(c[0]), *b = p_.normals + 3 * int64_t(c[1]),
-                  *d = p_.normals + 3 * int64_t(c[2]);
-      points.normal.x[k] = place.mean(a[0], b[0], d[0]);
-      points.normal.y[k] = place.mean(a[1], b[1], d[1]);
-      points.normal.z[k] = place.mean(a[2], b[2], d[2]);
+      transpose(means, points.attributes + i);
     }
-    points.position = lens_.unproject(columns, rows, near);
     const Colour colour = shade(points, material);
     for (int k = 0; k < count; ++k) {
       if (colour.opacity[k] < 0.004f) continue;
@@ -288,22 +329,37 @@ class Painter {
 void map_normals(const SynthDrawParams& p, const Corner* corners, const Grid& middles) {
   const int64_t pixels = middles.width * middles.height;
   std::fill_n(p.normal_map, 3 * pixels, 0.0f);
-  for (int64_t row = 0; row < middles.height; ++row)
-    for (int64_t column = 0; column < middles.width; ++column) {
-      const int64_t i = row * middles.width + column;
-      p.mask[i] = middles.ids[i] >= 0;
-      if (!p.mask[i]) continue;
-      const int32_t* c = p.triangles + 3 * int64_t(middles.ids[i]);
-      const Place place(corners, c, 2.0f * float(column) + 0.5f, 2.0f * float(row) + 0.5f);
-      const auto normal = [&](int k) { return load3(p.normals + 3 * int64_t(c[k])); };
-      Vec3<float> n = place.mean(normal(0), normal(1), normal(2));
-      const float length = std::sqrt(dot(n, n));
-      // Vertex normals of a crease may cancel; such a pixel faces the camera.
-      n = length < 1e-6f ? Vec3<float>{0, 0, 1} : n * (1.0f / length);
-      p.normal_map[i] = n.x;
-      p.normal_map[pixels + i] = n.y;
-      p.normal_map[2 * pixels + i] = n.z;
+  int64_t waiting[kLanes];
+  int count = 0;
+  const auto map = [&] {
+    Lanes columns, rows;
+    const int32_t* triangles[kLanes];
+    for (int k = 0; k < kLanes; ++k) {
+      const int64_t i = waiting[k < count ? k : 0];  // lanes without a pixel of their own repeat the first
+      columns[k] = 2.0f * float(i % middles.width) + 0.5f;
+      rows[k] = 2.0f * float(i / middles.width) + 0.5f;
+      triangles[k] = p.triangles + 3 * int64_t(middles.ids[i]);
     }
+    const Vec n = Places(corners, triangles, columns, rows).normal(p.normals, triangles);
+    const Lanes length = root(dot(n, n)), scale = 1.0f / length;
+    // Vertex normals of a crease may cancel; such a pixel faces the camera.
+    const Choice cancelled = length < 1e-6f;
+    const Vec unit{cancelled ? lanes(0.0f) : n.x * scale, cancelled ? lanes(0.0f) : n.y * scale,
+                   cancelled ? lanes(1.0f) : n.z * scale};
+    for (int k = 0; k < count; ++k) {
+      p.normal_map[waiting[k]] = unit.x[k];
+      p.normal_map[pixels + waiting[k]] = unit.y[k];
+      p.normal_map[2 * pixels + waiting[k]] = unit.z[k];
+    }
+    count = 0;
+  };
+  for (int64_t i = 0; i < pixels; ++i) {
+    p.mask[i] = middles.ids[i] >= 0;
+    if (!p.mask[i]) continue;
+    waiting[count++] = i;
+    if (count == kLanes) map();
+  }
+  if (count) map();
 }
 
 }  // namespace

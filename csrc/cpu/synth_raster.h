@@ -85,23 +85,27 @@ inline bool boxed(Corner least, Corner most, Corner last, Box& out) {
 }
 
 // Weights of a triangle's first two corners at a place, linear over the picture; (x, y) is seen from the third corner.
+// T: a number, or a vector with a triangle in each lane.
+template <typename T>
 struct Weights {
-  float first_x, first_y, second_x, second_y;
+  T first_x, first_y, second_x, second_y;
 
-  Weights(Corner a, Corner b, Corner d) {
-    const Corner ab = b - a, ad = d - a, bd = b - d;
-    const float scale = 1.0f / (ab[kColumn] * ad[kRow] - ad[kColumn] * ab[kRow]);
-    first_x = bd[kRow] * scale;
-    first_y = -bd[kColumn] * scale;
-    second_x = ad[kRow] * scale;
-    second_y = -ad[kColumn] * scale;
+  template <typename C>
+  Weights(const C& a, const C& b, const C& d) {
+    const T ab_column = b[kColumn] - a[kColumn], ab_row = b[kRow] - a[kRow];
+    const T ad_column = d[kColumn] - a[kColumn], ad_row = d[kRow] - a[kRow];
+    const T scale = 1.0f / (ab_column * ad_row - ad_column * ab_row);
+    first_x = (b[kRow] - d[kRow]) * scale;
+    first_y = (d[kColumn] - b[kColumn]) * scale;
+    second_x = ad_row * scale;
+    second_y = -ad_column * scale;
   }
-  template <typename T>
-  T first(T x, float y) const {
+  template <typename X, typename Y>
+  X first(X x, Y y) const {
     return first_x * x + first_y * y;
   }
-  template <typename T>
-  T second(T x, float y) const {
+  template <typename X, typename Y>
+  X second(X x, Y y) const {
     return second_x * x + second_y * y;
   }
 };
@@ -109,9 +113,10 @@ struct Weights {
 // Draws a triangle where it is nearer than what the grid shows, eight samples of a row at a time.
 template <bool kIds>
 inline void draw_triangle(Corner a, Corner b, Corner d, const Box& box, int32_t triangle, const Grid& grid) {
+  if (box.column0 > box.column1 || box.row0 > box.row1) return;
   constexpr float kEdge = -1e-6f;  // samples on a shared edge belong to both triangles, so that no crack opens
   constexpr Lanes kCounted{0, 1, 2, 3, 4, 5, 6, 7};
-  const Weights w(a, b, d);
+  const Weights<float> w(a, b, d);
   const float near0 = a[kNear] - d[kNear], near1 = b[kNear] - d[kNear], near2 = d[kNear];
   const float first = float(box.column0), last = float(box.column1);
   for (int32_t from = box.column0; from <= box.column1; from += kLanes) {
@@ -173,7 +178,8 @@ inline Box project(const float* positions, int64_t count, const float* frame, co
 template <bool kIds>
 void draw_mesh(const Corner* corners, const int32_t* triangles, int64_t count, bool cull, const Grid& grid,
                const Grid* middles) {
-  // Most triangles of a dense mesh face away or fall between samples; a first pass without branches leaves them out.
+  // Most triangles of a dense mesh face away or fall between samples; a first pass leaves them out, the latter without
+  // a branch.
   struct Candidate {
     int32_t triangle;
     Box samples, middles;
@@ -191,13 +197,14 @@ void draw_mesh(const Corner* corners, const int32_t* triangles, int64_t count, b
       const Corner ab = b - a, ad = d - a;
       // Rows run downward, so a counter-clockwise triangle has a negative area here.
       const float area = ab[kColumn] * ad[kRow] - ad[kColumn] * ab[kRow];
-      const bool facing = cull ? area < 0.0f : area != 0.0f;
+      // Triangles that follow one another face alike as a rule, so this branch is foreseen.
+      if (!(cull ? area < 0.0f : area != 0.0f)) continue;
       const Corner least = smaller(smaller(a, b), d), most = larger(larger(a, b), d);
       Candidate& candidate = block[found];
       candidate.triangle = int32_t(f);
       bool holds = boxed(least, most, last, candidate.samples);
       if (middles) holds |= boxed(in_middles(least), in_middles(most), last_middle, candidate.middles);
-      found += facing & (least[kInverse] > 0.0f) & holds;
+      found += (least[kInverse] > 0.0f) & holds;
     }
     for (int i = 0; i < found; ++i) {
       const int32_t triangle = block[i].triangle;
