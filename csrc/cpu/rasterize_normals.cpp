@@ -23,11 +23,13 @@ namespace {
 
 template <typename T>
 void project(const RasterizeParams<T>& p) {
-  const int64_t total = p.batch * p.num_vertices;
-#pragma omp for schedule(static)
-  for (int64_t i = 0; i < total; ++i)
-    p.screen[i] = raster_vertex(p.vertices + 3 * i, p.vertex_normals + 3 * i, p.camera + 4 * (i / p.num_vertices),
-                                p.pinhole, p.near);
+  for (int64_t b = 0; b < p.batch; ++b) {
+    const int64_t first = b * p.num_vertices;
+#pragma omp for schedule(static) nowait
+    for (int64_t i = first; i < first + p.num_vertices; ++i)
+      p.screen[i] = raster_vertex(p.vertices + 3 * i, p.vertex_normals + 3 * i, p.camera + 4 * b, p.pinhole, p.near);
+  }
+#pragma omp barrier
 }
 
 // The first four numbers of corner k of kLanes triangles, a vector of each: x, y, depth and inverse_w.

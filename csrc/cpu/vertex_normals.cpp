@@ -20,24 +20,30 @@ void forward(const VertexNormalsParams<T>& p) {
   T* weighted = scratch.data();
 #pragma omp parallel num_threads(p.num_threads) if (total > kSerial)
   {
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < p.batch * triangles; ++i) {
-      const int32_t* t = p.triangles + 3 * (i % triangles);
-      const Vec3<T> c = weighted_normal(p.vertices + i / triangles * p.num_vertices * 3, t);
-      const Quad padded{c.x, c.y, c.z, T(0)};
-      std::memcpy(weighted + 4 * i, &padded, sizeof(Quad));
-    }
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < total; ++i) {
-      const int64_t b = i / p.num_vertices, v = i % p.num_vertices;
-      const T* sample = weighted + 4 * b * triangles;
-      Quad sum{};
-      for (int32_t j = p.offsets[v]; j < p.offsets[v + 1]; ++j) {
-        Quad c;
-        std::memcpy(&c, sample + 4 * int64_t(uint32_t(p.corners[j]) / 3), sizeof(Quad));
-        sum += c;
+    for (int64_t b = 0; b < p.batch; ++b) {
+      const T* vertices = p.vertices + b * p.num_vertices * 3;
+      T* sample = weighted + 4 * b * triangles;
+#pragma omp for schedule(static) nowait
+      for (int64_t f = 0; f < triangles; ++f) {
+        const Vec3<T> c = weighted_normal(vertices, p.triangles + 3 * f);
+        const Quad padded{c.x, c.y, c.z, T(0)};
+        std::memcpy(sample + 4 * f, &padded, sizeof(Quad));
       }
-      unit_normal(Vec3<T>{sum[0], sum[1], sum[2]}, p.normals + 3 * i, p.inverse_length + i);
+    }
+#pragma omp barrier
+    for (int64_t b = 0; b < p.batch; ++b) {
+      const T* sample = weighted + 4 * b * triangles;
+      T *normals = p.normals + b * p.num_vertices * 3, *inverse_length = p.inverse_length + b * p.num_vertices;
+#pragma omp for schedule(static) nowait
+      for (int64_t v = 0; v < p.num_vertices; ++v) {
+        Quad sum{};
+        for (int32_t j = p.offsets[v]; j < p.offsets[v + 1]; ++j) {
+          Quad c;
+          std::memcpy(&c, sample + 4 * int64_t(uint32_t(p.corners[j]) / 3), sizeof(Quad));
+          sum += c;
+        }
+        unit_normal(Vec3<T>{sum[0], sum[1], sum[2]}, normals + 3 * v, inverse_length + v);
+      }
     }
   }
 }
