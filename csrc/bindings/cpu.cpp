@@ -3,6 +3,10 @@
 #include <string>
 #include <vector>
 
+#ifdef GARFAST_HAVE_AVX2
+#include <cpuid.h>
+#endif
+
 #include "cpu_bindings.h"
 #include "garfast/index_range.h"
 #include "garfast/isa.h"
@@ -10,11 +14,24 @@
 
 namespace garfast {
 
+#ifdef GARFAST_HAVE_AVX2
+namespace {
+// Whether a bit of what CPUID says in ecx is set. Not all compilers' __builtin_cpu_supports know these features.
+bool cpuid_bit(unsigned leaf, int bit) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(leaf, &eax, &ebx, &ecx, &edx) && (ecx >> bit & 1);
+}
+}  // namespace
+#endif
+
 Isa best_isa() {
 #ifdef GARFAST_HAVE_AVX2
   static const Isa best = [] {
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    const bool f16c = cpuid_bit(1, 29), lzcnt = cpuid_bit(0x80000001, 5);
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                      __builtin_cpu_supports("popcnt") && f16c && lzcnt;
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                         __builtin_cpu_supports("avx512vl");

@@ -164,7 +164,8 @@ class InverterTask(AveragedTask):
         impl: backend of the operators.
 
     Raises:
-        TrainingError: there are too few portraits, or a pool is asked for and there is no inverter to start from.
+        TrainingError: there are too few portraits, or a pool is asked for and there is no inverter to start from or no
+            loss of the style.
     """
 
     def __init__(
@@ -182,6 +183,8 @@ class InverterTask(AveragedTask):
             raise TrainingError(f"there are {portraits.count} portraits: more than {HELD_OUT} are needed")
         if settings.pool and (renderer.inverter is None or fresh):
             raise TrainingError("a pool trains an inverter's last layers alone: train one without a pool first")
+        if settings.pool and not settings.weights.style > 0:
+            raise TrainingError("with a pool there is no loss but that of the style: its weight must be positive")
         config = renderer.generator.config
         self.settings = replace(settings, size=config.size, paired=settings.paired if portraits is not None else 0)
         self.device, self.impl, self.portraits = torch.device(device), impl, portraits

@@ -168,6 +168,13 @@ def test_a_pool_needs_an_inverter_to_start_from(renderer, tiny_model):
         InverterTask(replace(SMALL, pool=8), renderer, [(tiny_model, 1.0)])
 
 
+def test_a_pool_needs_the_loss_of_the_style(renderer, tiny_model):
+    renderer.inverter = Inverter(CONFIG)
+    settings = replace(SMALL, pool=8, weights=InverterWeights(style=0.0))
+    with pytest.raises(TrainingError, match="its weight must be positive"):
+        InverterTask(settings, renderer, [(tiny_model, 1.0)])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", [0, 16])
 def test_training_resumes_bit_by_bit(renderer, tiny_model, few, tmp_path, pool):
