@@ -89,9 +89,19 @@ class CMakeBuild(build_ext):
         if not cuda:
             self.extensions = [e for e in self.extensions if e.name != "garfast._cuda"]
 
-    def _build(self, target: str, output: Path, *options: str) -> None:
+    def _pybind11(self) -> Path:
+        """A copy of pybind11 that stays: an isolated build environment has another path each time, and with that every
+        binding would be compiled anew, for minutes."""
         import pybind11
 
+        copy = Path(self.build_temp).resolve() / f"pybind11-{pybind11.__version__}"
+        if not copy.is_dir():
+            unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
+            shutil.copytree(Path(pybind11.__file__).parent, unfinished)
+            unfinished.rename(copy)
+        return copy / Path(pybind11.get_cmake_dir()).relative_to(Path(pybind11.__file__).parent)
+
+    def _build(self, target: str, output: Path, *options: str) -> None:
         build = Path(self.build_temp).resolve() / target
         build.mkdir(parents=True, exist_ok=True)
         # A cached absolute path of a deleted isolated build environment (cmake, ninja, pybind11) must not be reused.
@@ -103,7 +113,7 @@ class CMakeBuild(build_ext):
             "-GNinja",
             f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-Dpybind11_DIR={self._pybind11()}",
             f"-DGARFAST_OUTPUT_DIR={output}",
             *options,
         ]
