@@ -103,3 +103,18 @@ def test_a_failure_is_forgotten_by_the_next_build(builder, monkeypatch):
     monkeypatch.setenv("GARFAST_CUDA", "0")
     builder.command.run()
     assert not builder.failure.exists()
+
+
+def test_pybind11_stays_where_it_is_from_one_build_to_the_next(build, tmp_path):
+    pybind11 = pytest.importorskip("pybind11")
+    from setuptools import Distribution
+
+    command = build.CMakeBuild(Distribution())
+    command.build_temp = str(tmp_path)
+    first = command._pybind11()
+    assert first.is_relative_to(tmp_path / f"pybind11-{pybind11.__version__}")
+    assert (first / "pybind11Config.cmake").is_file()
+    before = first.stat()
+    assert command._pybind11() == first
+    assert (first.stat().st_ino, first.stat().st_mtime) == (before.st_ino, before.st_mtime)
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"pybind11-{pybind11.__version__}"]  # nothing half-made
