@@ -4,7 +4,7 @@
 #include "cpu_bindings.h"
 
 namespace garfast {
-namespace {
+namespace antialias_normals_binding {
 
 template <typename T, typename... Args>
 void forward(int num_threads, const Args&... args) {
@@ -31,9 +31,10 @@ template <typename T>
 constexpr auto backward_of =
     &backward<T, Addresses<12>, Addresses<5>, Addresses<5>, Sizes, int64_t, int64_t, int64_t, bool, bool, double>;
 
-}  // namespace
+}  // namespace antialias_normals_binding
 
 void bind_antialias_normals(py::module_& m) {
+  using namespace antialias_normals_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("antialias_normals_forward_float32", forward_of<float>, nogil);
   m.def("antialias_normals_forward_float64", forward_of<double>, nogil);

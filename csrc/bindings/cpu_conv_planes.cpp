@@ -7,7 +7,7 @@
 #include "noise_bias_act_params.h"
 
 namespace garfast {
-namespace {
+namespace conv_planes_binding {
 
 // channels, height, width
 using ImageArgs = std::tuple<int64_t, int64_t, int64_t>;
@@ -82,9 +82,10 @@ void scatter_taps(int threads, Address columns, Address x, const ImageArgs& size
   GARFAST_CALL_CPU(scatter_taps, p);
 }
 
-}  // namespace
+}  // namespace conv_planes_binding
 
 void bind_conv_planes(py::module_& m) {
+  using namespace conv_planes_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("squared_norms_float32", &squared_norms<float>, nogil);
   m.def("squared_norms_float64", &squared_norms<double>, nogil);

@@ -4,7 +4,7 @@
 #include "modulated_conv2d_params.h"
 
 namespace garfast {
-namespace {
+namespace modulated_conv2d_binding {
 
 template <typename S>
 void blur_epilogue(int num_threads, const FirArgs& fir, const Upfirdn2dSizes& sizes, const ShapeArgs& shape,
@@ -14,9 +14,10 @@ void blur_epilogue(int num_threads, const FirArgs& fir, const Upfirdn2dSizes& si
   GARFAST_CALL_CPU(blur_epilogue, p);
 }
 
-}  // namespace
+}  // namespace modulated_conv2d_binding
 
 void bind_modulated_conv2d(py::module_& m) {
+  using namespace modulated_conv2d_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("blur_epilogue_float32", &blur_epilogue<float>, nogil);
   m.def("blur_epilogue_float64", &blur_epilogue<double>, nogil);

@@ -4,7 +4,7 @@
 #include "rasterize_normals_params.h"
 
 namespace garfast {
-namespace {
+namespace rasterize_normals_binding {
 
 template <typename T, typename... Args>
 void forward(int num_threads, Args... args) {
@@ -30,9 +30,10 @@ template <typename T>
 constexpr auto backward_of =
     &backward<T, P, P, P, P, P, P, P, P, P, P, P, P, P, P, P, Sizes, int64_t, int64_t, int64_t, bool, bool, double>;
 
-}  // namespace
+}  // namespace rasterize_normals_binding
 
 void bind_rasterize_normals(py::module_& m) {
+  using namespace rasterize_normals_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("rasterize_normals_forward_float32", forward_of<float>, nogil);
   m.def("rasterize_normals_forward_float64", forward_of<double>, nogil);

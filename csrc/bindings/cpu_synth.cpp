@@ -33,7 +33,7 @@ struct pybind11::detail::type_caster<garfast::Array<T>> {
 };
 
 namespace garfast {
-namespace {
+namespace synth_binding {
 
 using Floats = Array<const float>;
 using Integers = Array<const int32_t>;
@@ -93,9 +93,10 @@ void develop(Floats light, Floats gain, Floats curve, Floats noise, BytesOut pic
   GARFAST_CALL_CPU(synth_develop, p);
 }
 
-}  // namespace
+}  // namespace synth_binding
 
 void bind_synth(py::module_& m) {
+  using namespace synth_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("synth_blend", &blend, nogil);
   m.def("synth_depth", &depth, nogil);

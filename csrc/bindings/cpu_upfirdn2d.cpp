@@ -4,7 +4,7 @@
 #include "upfirdn2d_params.h"
 
 namespace garfast {
-namespace {
+namespace upfirdn2d_binding {
 
 template <typename S>
 void run(int num_threads, const FirArgs& fir, const Upfirdn2dSizes& sizes, std::uintptr_t x, std::uintptr_t y) {
@@ -13,9 +13,10 @@ void run(int num_threads, const FirArgs& fir, const Upfirdn2dSizes& sizes, std::
   GARFAST_CALL_CPU(upfirdn2d, p);
 }
 
-}  // namespace
+}  // namespace upfirdn2d_binding
 
 void bind_upfirdn2d(py::module_& m) {
+  using namespace upfirdn2d_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("upfirdn2d_float32", &run<float>, nogil);
   m.def("upfirdn2d_float64", &run<double>, nogil);

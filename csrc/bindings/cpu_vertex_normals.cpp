@@ -2,7 +2,7 @@
 #include "vertex_normals_params.h"
 
 namespace garfast {
-namespace {
+namespace vertex_normals_binding {
 
 template <typename T, typename... Args>
 void forward(int num_threads, Args... args) {
@@ -20,9 +20,10 @@ void backward(int num_threads, Args... args) {
 
 using P = std::uintptr_t;
 
-}  // namespace
+}  // namespace vertex_normals_binding
 
 void bind_vertex_normals(py::module_& m) {
+  using namespace vertex_normals_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("vertex_normals_forward_float32", &forward<float, P, P, P, P, P, P, int64_t, int64_t>, nogil);
   m.def("vertex_normals_forward_float64", &forward<double, P, P, P, P, P, P, int64_t, int64_t>, nogil);

@@ -6,7 +6,7 @@
 #include "garfast/cuda_kernels.h"
 
 namespace garfast {
-namespace {
+namespace antialias_normals_binding {
 
 template <typename... Args>
 void forward(int device, std::uintptr_t stream, const Args&... args) {
@@ -24,9 +24,10 @@ template <size_t N>
 using Addresses = std::array<std::uintptr_t, N>;
 using Sizes = std::vector<int64_t>;
 
-}  // namespace
+}  // namespace antialias_normals_binding
 
 void bind_cuda_antialias_normals(py::module_& m) {
+  using namespace antialias_normals_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("antialias_normals_forward_float32",
         &forward<Addresses<12>, Addresses<3>, Sizes, int64_t, int64_t, int64_t, bool, bool, double>, nogil);

@@ -8,7 +8,7 @@
 #include "pointers.h"
 
 namespace garfast {
-namespace {
+namespace demodulation_binding {
 
 // batch, outputs, inputs, taps, and the weight's strides along inputs and taps
 using DemodulationSizes = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
@@ -24,9 +24,10 @@ void demodulation(int device, Address stream, const DemodulationSizes& sizes, do
                      cuda::as_stream(stream));
 }
 
-}  // namespace
+}  // namespace demodulation_binding
 
 void bind_cuda_demodulation(py::module_& m) {
+  using namespace demodulation_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("demodulation_float32", &demodulation<float>, nogil);
   m.def("demodulation_float64", &demodulation<double>, nogil);

@@ -6,7 +6,7 @@
 #include "modulated_conv2d_params.h"
 
 namespace garfast {
-namespace {
+namespace modulated_conv2d_binding {
 
 template <typename S>
 void blur_epilogue(int device, Address stream, const FirArgs& fir, const Upfirdn2dSizes& sizes, const ShapeArgs& shape,
@@ -15,9 +15,10 @@ void blur_epilogue(int device, Address stream, const FirArgs& fir, const Upfirdn
   cuda::blur_epilogue(blur_epilogue_params<S>(fir, sizes, shape, terms, x, f, y), cuda::as_stream(stream));
 }
 
-}  // namespace
+}  // namespace modulated_conv2d_binding
 
 void bind_cuda_modulated_conv2d(py::module_& m) {
+  using namespace modulated_conv2d_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("blur_epilogue_float32", &blur_epilogue<float>, nogil);
   m.def("blur_epilogue_float64", &blur_epilogue<double>, nogil);

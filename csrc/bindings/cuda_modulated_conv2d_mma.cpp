@@ -6,7 +6,7 @@
 #include "noise_bias_act_params.h"
 
 namespace garfast {
-namespace {
+namespace modulated_conv2d_mma_binding {
 
 // batch, in_channels, out_channels, height and width of x, channels_last
 using ConvArgs = std::tuple<int64_t, int, int, int, int, bool>;
@@ -22,9 +22,10 @@ void forward(int device, Address stream, const ConvArgs& conv, const TermArgs& t
       MmaTile(tile), cuda::as_stream(stream));
 }
 
-}  // namespace
+}  // namespace modulated_conv2d_mma_binding
 
 void bind_cuda_modulated_conv2d_mma(py::module_& m) {
+  using namespace modulated_conv2d_mma_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("modulated_conv2d_mma_float32", &forward<float>, nogil);
   m.def("modulated_conv2d_mma_float16", &forward<Half>, nogil);

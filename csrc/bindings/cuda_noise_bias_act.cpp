@@ -6,7 +6,7 @@
 #include "noise_bias_act_params.h"
 
 namespace garfast {
-namespace {
+namespace noise_bias_act_binding {
 
 template <typename S>
 void forward(int device, Address stream, const ShapeArgs& shape, const TermArgs& terms, Address x, Address y) {
@@ -28,9 +28,10 @@ void bind(py::module_& m, const std::string& dtype) {
   m.def(("noise_bias_act_backward_" + dtype).c_str(), &backward<S, P, P, P, P, P, P, P, P, P, P>, nogil);
 }
 
-}  // namespace
+}  // namespace noise_bias_act_binding
 
 void bind_cuda_noise_bias_act(py::module_& m) {
+  using namespace noise_bias_act_binding;
   bind<float>(m, "float32");
   bind<double>(m, "float64");
   bind<Half>(m, "float16");

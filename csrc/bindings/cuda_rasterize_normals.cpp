@@ -6,7 +6,7 @@
 #include "rasterize_normals_params.h"
 
 namespace garfast {
-namespace {
+namespace rasterize_normals_binding {
 
 template <typename... Args>
 void forward(int device, std::uintptr_t stream, Args... args) {
@@ -23,9 +23,10 @@ void backward(int device, std::uintptr_t stream, Args... args) {
 using P = std::uintptr_t;
 using Sizes = std::vector<int64_t>;
 
-}  // namespace
+}  // namespace rasterize_normals_binding
 
 void bind_cuda_rasterize_normals(py::module_& m) {
+  using namespace rasterize_normals_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("rasterize_normals_forward_float32",
         &forward<P, P, P, P, P, P, P, P, P, P, P, Sizes, int64_t, int64_t, int64_t, bool, bool, double>, nogil);

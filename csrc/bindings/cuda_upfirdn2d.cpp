@@ -6,7 +6,7 @@
 #include "upfirdn2d_params.h"
 
 namespace garfast {
-namespace {
+namespace upfirdn2d_binding {
 
 template <typename S>
 void run(int device, std::uintptr_t stream, const FirArgs& fir, const Upfirdn2dSizes& sizes, std::uintptr_t x,
@@ -15,9 +15,10 @@ void run(int device, std::uintptr_t stream, const FirArgs& fir, const Upfirdn2dS
   cuda::upfirdn2d(upfirdn2d_params<S>(fir, sizes, x, y), cuda::as_stream(stream));
 }
 
-}  // namespace
+}  // namespace upfirdn2d_binding
 
 void bind_cuda_upfirdn2d(py::module_& m) {
+  using namespace upfirdn2d_binding;
   const auto nogil = py::call_guard<py::gil_scoped_release>();
   m.def("upfirdn2d_float32", &run<float>, nogil);
   m.def("upfirdn2d_float64", &run<double>, nogil);
