@@ -113,7 +113,8 @@ def _stage(table: dict[str, Any], base: RefineConfig) -> RefineStage:
 
 def _changed(settings: T, values: dict[str, Any], what: str) -> T:
     """A copy with other values, each of the type that was there."""
-    known = {f.name: getattr(settings, f.name) for f in fields(settings)}  # type: ignore[arg-type]
+    # What the settings call stages are tables of their own in a file.
+    known = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "stages"}  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:

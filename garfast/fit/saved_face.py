@@ -20,7 +20,7 @@ from garfast.io.digest import file_digest
 from garfast.io.images import read_image
 from garfast.io.parameters import FitParameters, load_parameters
 from garfast.io.video import is_video, open_video
-from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, load_model
+from garfast.morphable import Camera, MorphableModel, Pose, camera_from_dict, euler_to_matrix, list_models, load_model
 from garfast.morphable.rotation import matrix_to_axis_angle
 
 TEXTURE_FILE = "mesh.png"
@@ -196,7 +196,7 @@ def load_face(
 
     Raises:
         ParametersFileError: there is no fit, or its numbers do not go with the model.
-        ModelFileError: the model is not there.
+        ModelFileError: the model is not there, or its file is not a usable one.
     """
     folder = Path(folder)
     parameters = load_parameters(folder)
@@ -210,15 +210,12 @@ def load_face(
     name = str(parameters.model.get("name"))
     if isinstance(model, MorphableModel):
         loaded = model
+    elif model is None and name not in {entry.name for entry in list_models()}:
+        raise ModelFileError(
+            f"{folder} was fitted with the model '{name}', which is not installed here: give its file with --model"
+        )
     else:
-        try:
-            loaded = load_model(name if model is None else model)
-        except ModelFileError as error:
-            if model is not None:
-                raise
-            raise ModelFileError(
-                f"{folder} was fitted with the model '{name}', which is not installed here: give its file with --model"
-            ) from error
+        loaded = load_model(name if model is None else model)
     loaded = loaded.to("cpu")
     if (loaded.num_shape, loaded.num_exp) != (len(parameters.shape), len(parameters.exp)):
         raise ParametersFileError(

@@ -53,6 +53,10 @@ def test_says_what_is_missing(
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path))
     with pytest.raises(ModelFileError, match="fitted with the model 'tiny', which is not installed here"):
         load_face(folder)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.npz").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ModelFileError, match=r"tiny\.npz .*a garfast face model"):
+        load_face(folder)
     with pytest.raises(ParametersFileError, match="6 shape and 4 expression coefficients"):
         load_face(folder, model=load_model("builtin"))
     values = json.loads((folder / "params.json").read_text())
