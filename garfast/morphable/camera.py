@@ -153,7 +153,7 @@ class OrthographicCamera:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OrthographicCamera:
         """The inverse of :meth:`to_dict`."""
-        return cls(_tensor(data, "scale"), _tensor(data, "offset"), _size_entry(data))
+        return cls(_tensor(data, "scale", positive=True), _tensor(data, "offset"), _size_entry(data))
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +230,7 @@ class PinholeCamera:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PinholeCamera:
         """The inverse of :meth:`to_dict`."""
-        return cls(_tensor(data, "focal"), _tensor(data, "centre"), _size_entry(data))
+        return cls(_tensor(data, "focal", positive=True), _tensor(data, "centre"), _size_entry(data))
 
 
 Camera = OrthographicCamera | PinholeCamera
@@ -289,13 +289,16 @@ def _image_size(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _tensor(data: Mapping[str, Any], key: str) -> Tensor:
+def _tensor(data: Mapping[str, Any], key: str, positive: bool = False) -> Tensor:
     try:
-        return torch.tensor(data[key], dtype=torch.float32)
+        values = torch.tensor(data[key], dtype=torch.float32)
     except KeyError:
         raise ArgumentError(f"the entry '{key}' is missing") from None
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"the entry '{key}' is not an array of numbers") from error
+    if not values.isfinite().all() or (positive and not (values > 0).all()):
+        raise ArgumentError(f"the entry '{key}' must hold {'positive' if positive else 'finite'} numbers")
+    return values
 
 
 def _size_entry(data: Mapping[str, Any]) -> tuple[int, int]:

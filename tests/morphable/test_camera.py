@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -131,3 +132,10 @@ def test_mistakes_are_named() -> None:
         camera_from_dict({"projection": "orthographic", "image_size": [2, 2], "offset": [[0, 0]]})
     with pytest.raises(ArgumentError, match="image_size"):
         camera_from_dict({"projection": "orthographic", "scale": [1.0], "offset": [[0, 0]]})
+    size = {"image_size": [2, 2]}
+    with pytest.raises(ArgumentError, match="'scale' must hold positive numbers"):
+        camera_from_dict({"projection": "orthographic", "scale": [0.0], "offset": [[0, 0]], **size})
+    with pytest.raises(ArgumentError, match="'focal' must hold positive numbers"):
+        camera_from_dict({"projection": "pinhole", "focal": [[9.0, -9.0]], "centre": [[1, 1]], **size})
+    with pytest.raises(ArgumentError, match="'offset' must hold finite numbers"):
+        camera_from_dict({"projection": "orthographic", "scale": [1.0], "offset": [[0, math.nan]], **size})
