@@ -31,7 +31,12 @@ ANIMATION_SIDE = 640
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
 @click.option("--model", metavar="NAME|PATH", help="The model of the fit, where it is not an installed one.")
 @click.option("--photo", metavar="FILE", help="The photograph, where it is no longer where it was.")
-@click.option("--size", type=click.IntRange(16), help="Longest side of the pictures, pixels.")
+@click.option(
+    "--size",
+    type=click.IntRange(16),
+    help="Longest side of the pictures, pixels; a smaller photograph stays as it is.  [default: the photograph's up "
+    f"to 2048, with an animation up to {ANIMATION_SIDE}]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the folder of an earlier edit.")
 def command(
     result: str,
