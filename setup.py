@@ -90,16 +90,19 @@ class CMakeBuild(build_ext):
             self.extensions = [e for e in self.extensions if e.name != "garfast._cuda"]
 
     def _pybind11(self) -> Path:
-        """A copy of pybind11 that stays: an isolated build environment has another path each time, and with that every
-        binding would be compiled anew, for minutes."""
+        """CMake's folder of a copy of pybind11 that stays: an isolated build environment has another path each time,
+        and with that every binding would be compiled anew."""
         import pybind11
 
+        package, config = Path(pybind11.__file__).parent, Path(pybind11.get_cmake_dir())
+        if not config.is_relative_to(package):  # a Linux distribution's, which stays
+            return config
         copy = Path(self.build_temp).resolve() / f"pybind11-{pybind11.__version__}"
         if not copy.is_dir():
             unfinished = copy.with_name(f"{copy.name}.{os.getpid()}")
-            shutil.copytree(Path(pybind11.__file__).parent, unfinished)
+            shutil.copytree(package, unfinished)
             unfinished.rename(copy)
-        return copy / Path(pybind11.get_cmake_dir()).relative_to(Path(pybind11.__file__).parent)
+        return copy / config.relative_to(package)
 
     def _build(self, target: str, output: Path, *options: str) -> None:
         build = Path(self.build_temp).resolve() / target

@@ -11,6 +11,7 @@
 #endif
 
 #include "garfast/isa.h"
+#include "transpose.h"
 
 namespace garfast {
 namespace GARFAST_ISA {
@@ -225,16 +226,11 @@ inline void transpose(const T* const* places, typename Simd<T>::V* columns) {
   constexpr int kLanes = Simd<T>::kLanes;
 #if defined(__AVX2__) && !defined(__AVX512DQ__)
   if constexpr (sizeof(T) == 4) {
-    // rows[i]: places i and i + 4.
-    __m256 rows[4];
+    __m256 halves[4], result[4];
     for (int i = 0; i < 4; ++i)
-      rows[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(places[i])), _mm_loadu_ps(places[i + 4]), 1);
-    const __m256 a = _mm256_unpacklo_ps(rows[0], rows[2]), b = _mm256_unpacklo_ps(rows[1], rows[3]);
-    const __m256 c = _mm256_unpackhi_ps(rows[0], rows[2]), d = _mm256_unpackhi_ps(rows[1], rows[3]);
-    columns[0] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpacklo_ps(a, b));
-    columns[1] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpackhi_ps(a, b));
-    columns[2] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpacklo_ps(c, d));
-    columns[3] = reinterpret_cast<typename Simd<T>::V>(_mm256_unpackhi_ps(c, d));
+      halves[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(places[i])), _mm_loadu_ps(places[i + 4]), 1);
+    transpose_halves(halves, result);
+    for (int i = 0; i < 4; ++i) columns[i] = reinterpret_cast<typename Simd<T>::V>(result[i]);
     return;
   }
 #endif

@@ -1,11 +1,12 @@
 // Rows of numbers to lanes: what belongs to eight points, gathered point by point, as a vector for each number.
 #pragma once
 
-#include "garfast/synth_noise.h"
-
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
+
+#include "garfast/synth_noise.h"
+#include "transpose.h"
 
 GARFAST_MATH_BEGIN
 
@@ -47,16 +48,12 @@ inline void transpose(const Lanes* rows, Lanes* columns) {
 
 inline void transpose(const Quad* rows, Lanes* columns) {
 #if defined(__AVX2__)
-  __m256 halves[4];
+  __m256 halves[4], result[4];
   for (int i = 0; i < 4; ++i)
     halves[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(reinterpret_cast<__m128>(rows[i])),
                                      reinterpret_cast<__m128>(rows[i + 4]), 1);
-  const __m256 a = _mm256_unpacklo_ps(halves[0], halves[2]), b = _mm256_unpacklo_ps(halves[1], halves[3]);
-  const __m256 c = _mm256_unpackhi_ps(halves[0], halves[2]), d = _mm256_unpackhi_ps(halves[1], halves[3]);
-  columns[0] = reinterpret_cast<Lanes>(_mm256_unpacklo_ps(a, b));
-  columns[1] = reinterpret_cast<Lanes>(_mm256_unpackhi_ps(a, b));
-  columns[2] = reinterpret_cast<Lanes>(_mm256_unpacklo_ps(c, d));
-  columns[3] = reinterpret_cast<Lanes>(_mm256_unpackhi_ps(c, d));
+  transpose_halves(halves, result);
+  for (int i = 0; i < 4; ++i) columns[i] = reinterpret_cast<Lanes>(result[i]);
 #else
   for (int i = 0; i < 4; ++i)
     for (int j = 0; j < kLanes; ++j) columns[i][j] = rows[j][i];
