@@ -6,7 +6,6 @@
 
 #include "garfast/synth.h"
 #include "garfast/synth_materials.h"
-#include "synth_lanes.h"
 #include "synth_raster.h"
 
 namespace garfast {

@@ -11,7 +11,8 @@
 GARFAST_MATH_BEGIN
 
 typedef float Quad __attribute__((vector_size(16)));
-typedef int32_t QuadChoice __attribute__((vector_size(16)));  // of comparisons: -1 where true, 0 where false
+// Whole numbers; of comparisons: -1 where true, 0 where false.
+typedef int32_t QuadChoice __attribute__((vector_size(16)));
 
 // One bit per number that is chosen.
 inline int bits_of(QuadChoice c) {

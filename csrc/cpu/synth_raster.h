@@ -7,12 +7,13 @@
 #include <limits>
 
 #include "garfast/synth_noise.h"
+#include "synth_lanes.h"
 
 GARFAST_MATH_BEGIN
 
 // A vertex as the sample grid sees it: four floats, so that one load fetches a corner of a triangle. How near it is, is
 // linear over the picture: z without perspective, 1 / depth with it.
-typedef float Corner __attribute__((vector_size(16)));
+using Corner = Quad;
 constexpr int kColumn = 0, kRow = 1, kNear = 2, kInverse = 3;  // kInverse: 1 / depth, 1 without perspective, -1 behind
 constexpr float kNothing = -std::numeric_limits<float>::infinity();  // how near it is where there is nothing
 
@@ -74,12 +75,11 @@ inline Corner in_middles(Corner c) {
 // The box between two corners on a grid of which ``last`` is the last column and row; returns whether it holds
 // anything.
 inline bool boxed(Corner least, Corner most, Corner last, Box& out) {
-  typedef int32_t Integers __attribute__((vector_size(16)));
   const Corner low = larger(least, Corner{0, 0, 0, 0}), high = smaller(most, last);
   // Conversion cuts off the fraction, which rounds these down, as they are not negative; -1 where that is below.
-  const Integers down = __builtin_convertvector(low, Integers);
-  const Integers from = down - (__builtin_convertvector(down, Corner) < low);
-  const Integers to = __builtin_convertvector(high, Integers);
+  const QuadChoice down = __builtin_convertvector(low, QuadChoice);
+  const QuadChoice from = down - (__builtin_convertvector(down, Corner) < low);
+  const QuadChoice to = __builtin_convertvector(high, QuadChoice);
   out = {from[kColumn], to[kColumn], from[kRow], to[kRow]};
   return (high[kColumn] >= 0.0f) & (high[kRow] >= 0.0f) & (from[kColumn] <= to[kColumn]) & (from[kRow] <= to[kRow]);
 }

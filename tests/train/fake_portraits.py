@@ -28,7 +28,7 @@ class FakePortraits(PortraitSource):
         )
 
     def arrays(self, rows, names):
-        raise NotImplementedError
+        raise NotImplementedError  # what reads them is overridden below
 
     def person(self, rows: np.ndarray) -> Tensor:
         return torch.as_tensor(np.asarray(rows) // 4)
