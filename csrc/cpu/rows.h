@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <new>
 #include <type_traits>
 
 #include "garfast/scalar.h"
@@ -18,8 +19,8 @@ namespace GARFAST_ISA {
 template <typename A>
 class Scratch {
  public:
-  explicit Scratch(int64_t n) : data_(new A[n]) {}
-  ~Scratch() { delete[] data_; }
+  explicit Scratch(int64_t n) : data_(static_cast<A*>(operator new[](n * sizeof(A), kLine))) {}
+  ~Scratch() { operator delete[](data_, kLine); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   A* data() { return data_; }
@@ -27,6 +28,7 @@ class Scratch {
   A& operator[](int64_t i) { return data_[i]; }
 
  private:
+  static constexpr std::align_val_t kLine{64};  // no vector of it lies in two lines of the cache
   A* data_;
 };
 

@@ -22,9 +22,7 @@ def demodulation(weight: Tensor, style: Tensor, impl: str) -> Tensor:
     """
     fused = impl == "cuda" or (impl == "triton" and style.dtype == torch.float32)  # Triton's sums are float32
     if fused and _dispatch.accumulator(weight.dtype) == style.dtype:
-        ops = torch.ops.garfast
-        op = ops.demodulation if _dispatch.differentiated(weight, style) else ops.demodulation_no_grad
-        d: Tensor = op(weight, style, impl)[0]
+        d: Tensor = _dispatch.operator("demodulation", weight, style)(weight, style, impl)[0]
         return d
     return torch.rsqrt(style.square() @ squared_norms(weight, style.dtype, impl).T + EPS)
 
@@ -58,15 +56,13 @@ def _norms_gradient(weight: Tensor, grad: Tensor) -> Tensor:
     return (weight * (2 * grad)[:, :, None, None]).to(weight.dtype)
 
 
-torch.library.register_autograd("garfast::squared_norms", _squared_norms_backward, setup_context=_squared_norms_context)
+_dispatch.register_autograd("squared_norms", _squared_norms_backward, _squared_norms_context)
 
 
 def squared_norms(weight: Tensor, exact: torch.dtype, impl: str) -> Tensor:
     """Sum of the squared taps [O, I] of ``weight``, in ``exact``; on the CPU in one pass without a temporary."""
     if impl == "cpu" and _dispatch.accumulator(weight.dtype) == exact:
-        ops = torch.ops.garfast
-        op = ops.squared_norms if _dispatch.differentiated(weight) else ops.squared_norms_no_grad
-        norms: Tensor = op(weight)
+        norms: Tensor = _dispatch.operator("squared_norms", weight)(weight)
         return norms
     return weight.to(exact).square().sum((2, 3))
 
@@ -128,4 +124,4 @@ def _demodulation_backward(
     return grad_weight, grad_style, None
 
 
-torch.library.register_autograd("garfast::demodulation", _demodulation_backward, setup_context=_demodulation_context)
+_dispatch.register_autograd("demodulation", _demodulation_backward, _demodulation_context)

@@ -158,7 +158,7 @@ def call_native(backend: str, function: str, like: Tensor, *args: Any) -> None:
 
     The CPU module gets the number of threads first, the CUDA module the device index and the current stream.
     """
-    values = [_address(a) for a in args]
+    values = _addresses(args)
     if backend == "cpu":
         getattr(_native.cpu(), function)(torch.get_num_threads(), *values)
     elif _native.CUDA_ON_HOST:
@@ -183,12 +183,18 @@ def without_autocast(device_type: str) -> AbstractContextManager[Any]:
     return torch.autocast(device_type, enabled=False)
 
 
-def _address(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    if isinstance(value, tuple):
-        return tuple([_address(item) for item in value])
-    return 0 if value is None else value
+def _addresses(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    # One loop, not a function for each value: there are some thirty to a call.
+    found = []
+    for value in values:
+        if value is None:
+            value = 0
+        elif isinstance(value, Tensor):
+            value = value.data_ptr()
+        elif isinstance(value, tuple):
+            value = _addresses(value)
+        found.append(value)
+    return tuple(found)
 
 
 # PyTorch takes a microsecond to find that there is nothing to convert or to expand; an operator asks a dozen times.
@@ -234,12 +240,50 @@ def register(
     """Register ``forward`` as ``garfast::NAME``, which then wants its autograd, and as ``garfast::NAME_no_grad``.
 
     The autograd of an operator that is registered from Python runs in Python even where nothing needs a gradient, and
-    that is a sixth of the time of a call on a small tensor. The second name has none, for those calls.
+    that is a sixth of the time of a call on a small tensor. The second name has none, for those calls: see operator().
     """
     for qualified in (f"garfast::{name}", f"garfast::{name}_no_grad"):
         torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
         torch.library.impl(qualified, devices, forward)
         torch.library.register_fake(qualified, fake)
+
+
+_eager_autograd: dict[str, Callable[..., Any]] = {}
+
+
+def register_autograd(
+    name: str, backward: Callable[..., Any], setup_context: Callable[[Any, tuple[Any, ...], Any], None]
+) -> None:
+    """Give ``garfast::NAME``, which register() has registered, its derivative.
+
+    Twice: with the dispatcher, for torch.compile and transformations, and as an autograd function around
+    ``garfast::NAME_no_grad`` for plain calls, which is spared what PyTorch does for every argument of the first.
+    """
+    torch.library.register_autograd(f"garfast::{name}", backward, setup_context=setup_context)
+    without = getattr(torch.ops.garfast, f"{name}_no_grad").default
+
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        output = without(*inputs)
+        setup_context(ctx, inputs, output)
+        return output
+
+    methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    _eager_autograd[name] = type(f"{name}_eager", (torch.autograd.Function,), methods).apply  # type: ignore[attr-defined]
+
+
+def operator(name: str, *tensors: Tensor | None) -> Callable[..., Any]:
+    """The cheapest form of ``garfast::NAME`` that records what autograd needs of a call on ``tensors``.
+
+    Raises:
+        ArgumentError: one carries a forward-mode tangent, which a kernel would drop.
+    """
+    if not differentiated(*tensors):
+        form = getattr(torch.ops.garfast, f"{name}_no_grad")
+    elif torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        form = getattr(torch.ops.garfast, name)
+    else:
+        return _eager_autograd[name]
+    return form.default  # type: ignore[no-any-return]
 
 
 _in_own_dtype = False

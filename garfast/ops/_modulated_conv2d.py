@@ -57,7 +57,9 @@ def layout_of(x: Tensor, weight: Tensor, taps: Tensor | None, impl: str) -> torc
 
 def modulate(x: Tensor, style: Tensor, impl: str) -> Tensor:
     """x * style[:, :, None, None] in one pass: the epilogue with nothing but d."""
-    return torch.ops.garfast.noise_bias_act(x, style, None, None, None, None, None, *_LINEAR, impl)
+    op = _dispatch.operator("noise_bias_act", x, style)
+    y: Tensor = op(x, style, None, None, None, None, None, *_LINEAR, impl)
+    return y
 
 
 def _empty(x: Tensor, weight: Tensor, taps: Tensor | None, impl: str) -> Tensor:
@@ -218,9 +220,9 @@ def _autograd(ctx: Any, grad_y: Tensor | None, grad_f: Tensor | None) -> tuple[A
     g = None
     if grad_y is not None:
         needs = [inner, *needs_terms]
-        g, *of_terms = torch.ops.garfast.noise_bias_act_backward(
-            grad_y, y, f, d, m, noise, strength, ctx.shift_per_element, *ctx.activation, needs, impl
-        )
+        tensors = (grad_y, y, f, d, m, noise, strength)
+        op = _dispatch.operator("noise_bias_act_backward", *tensors)
+        g, *of_terms = op(*tensors, ctx.shift_per_element, *ctx.activation, needs, impl)
         grads[3:] = [grad if need else None for grad, need in zip(of_terms, needs_terms, strict=True)]
     if inner:
         # A second derivative comes through f as well, which the first one keeps.
@@ -252,7 +254,7 @@ def _convolution_backward(
         z_size = [2 * length + size - 2 for length in x.shape[2:]]
         length = taps.shape[0]
         adjoint = upfirdn2d.adjoint_padding((length, length), 1, 1, blur_padding(taps, size), z_size, g.shape[2:])
-        g = torch.ops.garfast.upfirdn2d(g, taps, 1, 1, adjoint, True, 4.0, impl)
+        g = _dispatch.operator("upfirdn2d", g)(g, taps, 1, 1, adjoint, True, 4.0, impl)
     grad_x = grad_weight = grad_style = None
     grad_modulated: Any = None
     # These have no derivative of their own; where one may be asked for the library's convolutions serve.
@@ -266,10 +268,9 @@ def _convolution_backward(
         grad_modulated = F.conv2d(g, weight.transpose(0, 1), stride=2)
     if needs_x or needs_style:
         # y = x s and its derivatives; its own result is not read, since the slope of 'linear' is 1 everywhere.
-        grad_x, grad_style, *_ = torch.ops.garfast.noise_bias_act_backward(
-            *(grad_modulated, grad_modulated.detach(), x if needs_style else None, style, None, None, None, False),
-            *(*_LINEAR, [needs_x, needs_style, *[False] * 5], impl),
-        )
+        tensors = (grad_modulated, grad_modulated.detach(), x if needs_style else None, style, None, None, None)
+        op = _dispatch.operator("noise_bias_act_backward", *tensors)
+        grad_x, grad_style, *_ = op(*tensors, False, *_LINEAR, [needs_x, needs_style, *[False] * 5], impl)
     if needs_weight and grad_weight is None:
         modulated = modulate(x.contiguous(memory_format=layout), style, impl)
         if taps is None:
@@ -290,4 +291,4 @@ def _convolution_backward(
     return [grad_x if needs_x else None, grad_weight if needs_weight else None, grad_style if needs_style else None]
 
 
-torch.library.register_autograd("garfast::modulated_conv2d", _autograd, setup_context=_setup_context)
+_dispatch.register_autograd("modulated_conv2d", _autograd, _setup_context)

@@ -102,9 +102,7 @@ def modulated_conv2d(
         # What the gradients of d and of the scale map will need.
         keep = _dispatch.differentiated(d, terms.scale_map)
         weight = _dispatch.as_dtype(weight, x.dtype)
-        ops = torch.ops.garfast
-        differentiated = _dispatch.differentiated(x, weight, style, d, *terms)
-        op = ops.modulated_conv2d if differentiated else ops.modulated_conv2d_no_grad
+        op = _dispatch.operator(_OP, x, weight, style, d, *terms)
         y, _ = op(x, weight, style, d, *terms, taps, *act, keep, backend)
         return y
 

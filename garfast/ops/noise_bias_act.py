@@ -65,20 +65,8 @@ def noise_bias_act(
     backend = _dispatch.resolve(_OP, impl, x.device, has_triton=True)
     if backend == "reference":
         return _epilogue.reference(x, None, terms, act)
-    ops = torch.ops.garfast
-    op = ops.noise_bias_act if _dispatch.differentiated(x, *terms) else ops.noise_bias_act_no_grad
-    return op(x, None, *terms, *act, backend)
-
-
-# `needs` says which of the results are wanted, in their order; the others are empty.
-torch.library.define(
-    "garfast::noise_bias_act_backward",
-    "(Tensor grad_y, Tensor y, Tensor? x, Tensor? scale_channel, Tensor? scale_map, Tensor? noise, "
-    "Tensor? noise_strength, bool shift_per_element, float alpha, float gain, float clamp, bool[] needs, str impl)"
-    " -> (Tensor grad_x, Tensor grad_scale_channel, Tensor grad_scale_map, Tensor grad_shift_map, Tensor grad_noise, "
-    "Tensor grad_noise_strength, Tensor grad_bias)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
+    y: Tensor = _dispatch.operator(_OP, x, *terms)(x, None, *terms, *act, backend)
+    return y
 
 
 def _forward(
@@ -159,7 +147,6 @@ def _empty_results(
     ]
 
 
-@torch.library.impl("garfast::noise_bias_act_backward", ("cpu", "cuda"))
 def _backward(
     grad_y: Tensor,
     y: Tensor,
@@ -240,7 +227,7 @@ def _fake_forward(x: Tensor, *_: Any) -> Tensor:
 
 # `scale_channel` [B, C] is the demodulation of modulated_conv2d, which ends in this operator and its backward.
 _dispatch.register(
-    "noise_bias_act",
+    _OP,
     "(Tensor x, Tensor? scale_channel, Tensor? scale_map, Tensor? shift_map, Tensor? noise, Tensor? noise_strength, "
     "Tensor? bias, float alpha, float gain, float clamp, str impl) -> Tensor",
     _forward,
@@ -248,7 +235,6 @@ _dispatch.register(
 )
 
 
-@torch.library.register_fake("garfast::noise_bias_act_backward")
 def _fake_backward(
     grad_y: Tensor,
     y: Tensor,
@@ -267,6 +253,18 @@ def _fake_backward(
     return tuple(_empty_results(grad_y, y, scale_channel, scale_map, noise, noise_strength, shift_per_element, needs))
 
 
+# `needs` says which of the results are wanted, in their order; the others are empty.
+_dispatch.register(
+    f"{_OP}_backward",
+    "(Tensor grad_y, Tensor y, Tensor? x, Tensor? scale_channel, Tensor? scale_map, Tensor? noise, "
+    "Tensor? noise_strength, bool shift_per_element, float alpha, float gain, float clamp, bool[] needs, str impl)"
+    " -> (Tensor grad_x, Tensor grad_scale_channel, Tensor grad_scale_map, Tensor grad_shift_map, Tensor grad_noise, "
+    "Tensor grad_noise_strength, Tensor grad_bias)",
+    _backward,
+    _fake_backward,
+)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, scale_channel, scale_map, shift_map, noise, strength, _, alpha, gain, clamp, impl = inputs
     ctx.needs = list(ctx.needs_input_grad[:7])
@@ -282,10 +280,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _autograd(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
     y, x, scale_channel, scale_map, noise, strength = ctx.saved_tensors
-    grads = torch.ops.garfast.noise_bias_act_backward(
-        *(grad_y, y, x, scale_channel, scale_map, noise, strength, ctx.shift_per_element, *ctx.activation),
-        *(ctx.needs, ctx.impl),
-    )
+    tensors = (grad_y, y, x, scale_channel, scale_map, noise, strength)
+    op = _dispatch.operator(f"{_OP}_backward", *tensors)
+    grads = op(*tensors, ctx.shift_per_element, *ctx.activation, ctx.needs, ctx.impl)
     return (*(grad if need else None for grad, need in zip(grads, ctx.needs, strict=True)), None, None, None, None)
 
 
@@ -367,7 +364,5 @@ def _add(*terms: Tensor | None) -> Tensor | None:
     return total
 
 
-torch.library.register_autograd("garfast::noise_bias_act", _autograd, setup_context=_setup_context)
-torch.library.register_autograd(
-    "garfast::noise_bias_act_backward", _second_derivative, setup_context=_backward_setup_context
-)
+_dispatch.register_autograd(_OP, _autograd, _setup_context)
+_dispatch.register_autograd(f"{_OP}_backward", _second_derivative, _backward_setup_context)

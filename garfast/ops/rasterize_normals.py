@@ -147,12 +147,10 @@ def rasterize_normals(
         else:
             check_adjacency(_OP, adjacency, triangles, count)
         options = ([length for size in sizes for length in size], pinhole, cull_backfaces, near, backend)
-        ops = torch.ops.garfast
-        differentiated = _dispatch.differentiated(mesh, cameras, normals)
-        op = ops.rasterize_normals if differentiated else ops.rasterize_normals_no_grad
+        op = _dispatch.operator(_OP, mesh, cameras, normals)
         n, m, ids, b, d, own_normals, _ = op(mesh, faces, cameras, normals, *adjacency, *options)
         if antialias:
-            n, m, _, _ = ops.antialias_normals(
+            n, m, _, _ = torch.ops.garfast.antialias_normals(
                 *(n, m, ids, d.detach(), mesh, faces, cameras, own_normals if normals is None else normals),
                 *(*adjacency, *options),
             )
@@ -443,5 +441,5 @@ def _second_derivative(ctx: Any, *grads: Tensor) -> None:
     raise SecondDerivativeError(f"{_OP} kernels have no second derivative: use impl='reference' where one is needed")
 
 
-torch.library.register_autograd("garfast::rasterize_normals", _autograd, setup_context=_setup_context)
+_dispatch.register_autograd(_OP, _autograd, _setup_context)
 torch.library.register_autograd("garfast::rasterize_normals_backward", _second_derivative)

@@ -69,8 +69,8 @@ def upfirdn2d(
     backend = _dispatch.resolve(_OP, impl, x.device)
     if backend == "reference":
         return upfirdn2d_reference(x, taps, up, down, sides, flip_filter, gain)
-    _dispatch.refuse_tangents(x)
-    return torch.ops.garfast.upfirdn2d(x, taps, up, down, sides, flip_filter, float(gain), backend)
+    y: Tensor = _dispatch.operator(_OP, x)(x, taps, up, down, sides, flip_filter, float(gain), backend)
+    return y
 
 
 def check_filter(op: str, name: str, value: Any, like: Tensor) -> Tensor:
@@ -116,13 +116,6 @@ def _out_size(x: Tensor, filter: Tensor, up: int, down: int, padding: Sequence[i
     return height, width
 
 
-torch.library.define(
-    "garfast::upfirdn2d",
-    "(Tensor x, Tensor filter, int up, int down, int[] padding, bool flip_filter, float gain, str impl) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-
-
 def native_fir(
     filter: Tensor, up: int, down: int, padding: Sequence[int], flip_filter: bool, gain: float
 ) -> tuple[Any, ...]:
@@ -132,7 +125,6 @@ def native_fir(
     return (filter, filter.shape[0], filter.shape[-1], filter.dim() == 1, flip_filter, up, down, left, top, gain)
 
 
-@torch.library.impl("garfast::upfirdn2d", ("cpu", "cuda"))
 def _upfirdn2d(
     x: Tensor, filter: Tensor, up: int, down: int, padding: list[int], flip_filter: bool, gain: float, impl: str
 ) -> Tensor:
@@ -160,12 +152,19 @@ def _upfirdn2d(
     return y
 
 
-@torch.library.register_fake("garfast::upfirdn2d")
 def _fake_upfirdn2d(
     x: Tensor, filter: Tensor, up: int, down: int, padding: list[int], flip_filter: bool, gain: float, impl: str
 ) -> Tensor:
     size = (*x.shape[:2], *_out_size(x, filter, up, down, padding))
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=_dispatch.memory_format(x))
+
+
+_dispatch.register(
+    _OP,
+    "(Tensor x, Tensor filter, int up, int down, int[] padding, bool flip_filter, float gain, str impl) -> Tensor",
+    _upfirdn2d,
+    _fake_upfirdn2d,
+)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -191,8 +190,8 @@ def _autograd(ctx: Any, grad_y: Tensor) -> tuple[Any, ...]:
     (filter,) = ctx.saved_tensors
     up, down, padding, flip_filter, gain, impl = ctx.options
     adjoint = adjoint_padding((filter.shape[0], filter.shape[-1]), up, down, padding, ctx.in_size, ctx.out_size)
-    grad_x = torch.ops.garfast.upfirdn2d(grad_y, filter, down, up, adjoint, not flip_filter, gain, impl)
+    grad_x = _dispatch.operator(_OP, grad_y)(grad_y, filter, down, up, adjoint, not flip_filter, gain, impl)
     return (grad_x, *(None,) * 7)
 
 
-torch.library.register_autograd("garfast::upfirdn2d", _autograd, setup_context=_setup_context)
+_dispatch.register_autograd(_OP, _autograd, _setup_context)

@@ -93,9 +93,7 @@ def vertex_normals(
             adjacency = VertexAdjacency.of_checked(faces, mesh.shape[1])
         else:
             check_adjacency(_OP, adjacency, triangles, mesh.shape[1])
-        ops = torch.ops.garfast
-        op = ops.vertex_normals if _dispatch.differentiated(mesh) else ops.vertex_normals_no_grad
-        normals, _ = op(mesh, faces, *adjacency, backend)
+        normals, _ = _dispatch.operator(_OP, mesh)(mesh, faces, *adjacency, backend)
     return _dispatch.as_dtype(normals if batched else normals[0], vertices.dtype)
 
 
@@ -210,5 +208,5 @@ def _second_derivative(ctx: Any, grad: Tensor) -> None:
     raise SecondDerivativeError(f"{_OP} kernels have no second derivative: use impl='reference' where one is needed")
 
 
-torch.library.register_autograd("garfast::vertex_normals", _autograd, setup_context=_setup_context)
+_dispatch.register_autograd(_OP, _autograd, _setup_context)
 torch.library.register_autograd("garfast::vertex_normals_backward", _second_derivative)

@@ -10,7 +10,7 @@ import torch
 
 from garfast.errors import BackendUnavailableError
 from garfast.ops import _native
-from garfast.ops._dispatch import resolve
+from garfast.ops._dispatch import operator, resolve
 
 _GPU = torch.device("cuda", 0)
 
@@ -83,3 +83,15 @@ def test_auto_passes_over_kernels_that_are_built_for_another_gpu(gpu, monkeypatc
 def test_torch_compile_sees_a_constant():
     function = torch.compile(lambda x: x + len(resolve("op", "auto", x.device)), fullgraph=True, backend="eager")
     assert function(torch.zeros(1, device=_GPU)) == len(resolve("op", "auto", _GPU))
+
+
+def test_the_form_of_an_operator_that_records_no_more_than_is_needed():
+    x = torch.randn(2, requires_grad=True)
+    ops = torch.ops.garfast
+    assert operator("upfirdn2d", x.detach()) is ops.upfirdn2d_no_grad.default
+    with torch.no_grad():
+        assert operator("upfirdn2d", x) is ops.upfirdn2d_no_grad.default
+    assert operator("upfirdn2d", None, x).__self__.__name__ == "upfirdn2d_eager"
+    inside = []
+    torch.vmap(lambda row: inside.append(operator("upfirdn2d", row)) or row)(x.detach())
+    assert inside == [ops.upfirdn2d.default]

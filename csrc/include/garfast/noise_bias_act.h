@@ -8,6 +8,7 @@
 // so that the sign of y is the sign of v and the backward needs y alone, x only for the gradients of d and m.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "garfast/isa.h"
@@ -98,7 +99,7 @@ GARFAST_HD A activate(A v, A alpha, A gain, A clamp) {
 template <typename A>
 GARFAST_HD A activation_slope(A y, A alpha, A gain, A clamp) {
   const A slope = y > A(0) ? gain : gain * alpha;
-  return y >= clamp || y <= -clamp ? A(0) : slope;
+  return std::fabs(y) >= clamp ? A(0) : slope;
 }
 
 // The factor of a pixel: m.
