@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from io import TextIOWrapper
@@ -34,6 +35,9 @@ class _Cli(LazyGroup):
     """The whole command line: prints our errors and warnings as one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        # Tensors of 2 MiB and more in huge pages, where Linux leaves that to programs: large ones are given back and
+        # supplied anew for every operation, a page fault for each 4 KiB. PyTorch asks at its first allocation.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
         if isinstance(sys.stdout, TextIOWrapper):  # as stderr is: names of files may be no text
             sys.stdout.reconfigure(errors="backslashreplace")
         with warnings.catch_warnings():

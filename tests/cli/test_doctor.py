@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 
 import pytest
 from click.testing import CliRunner
@@ -94,3 +95,14 @@ def test_completion_prints_a_script(shell):
     result = CliRunner().invoke(main, ["completion", shell])
     assert result.exit_code == 0
     assert "_GARFAST_COMPLETE" in result.output
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_commands_ask_for_huge_pages_unless_told_otherwise(monkeypatch, before, after):
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "")  # so that what is set here is undone
+    if before is None:
+        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    else:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before)
+    CliRunner().invoke(main, ["completion", "bash"])
+    assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
