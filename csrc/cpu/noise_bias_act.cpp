@@ -103,26 +103,26 @@ template <typename A>
 struct GradientRow {
   const A *grad_y, *y, *x;
   A scale;
-  A *g, *grad_x;  // out
-  A sum_g, sum_gx;
+  A* grad_x;  // out
+  A sum_g = 0, sum_gx = 0;
 };
 
 // `kRows` (1 or 2) rows of g = grad_y dy/dv and what follows from it. Adds to lane_g and lane_gx. Two rows at once
-// share what is loaded and stored for the lanes; g is written for one row only, where it is wanted.
-template <int kRows, bool kWithX, bool kKeepG, typename S, typename A>
-void backward_rows(GradientRow<A>* rows, const A* __restrict scale, const EpilogueTerms<S>& t, A* __restrict lane_g,
-                   A* __restrict lane_gx, int64_t n) {
-  static_assert(kRows == 1 || (kRows == 2 && !kKeepG));
+// share what is loaded and stored for the lanes; g itself is written for a single row only.
+template <int kRows, bool kWithX, typename S, typename A>
+void backward_rows(GradientRow<A>* rows, const A* __restrict scale, const EpilogueTerms<S>& t, A* __restrict g,
+                   A* __restrict lane_g, A* __restrict lane_gx, int64_t n) {
+  static_assert(kRows == 1 || kRows == 2);
   GradientRow<A>&first = rows[0], &second = rows[kRows - 1];
   const A* __restrict grad_y = first.grad_y, * __restrict y = first.y, * __restrict x = first.x;
   const A* __restrict grad_y2 = second.grad_y, * __restrict y2 = second.y, * __restrict x2 = second.x;
-  A* __restrict g = first.g, * __restrict grad_x = first.grad_x, * __restrict grad_x2 = second.grad_x;
+  A* __restrict grad_x = first.grad_x, * __restrict grad_x2 = second.grad_x;
   const A alpha = t.alpha, gain = t.gain, clamp = t.clamp, row_scale = first.scale, row_scale2 = second.scale;
   A sum_g = 0, sum_gx = 0, sum_g2 = 0, sum_gx2 = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gx, sum_g2, sum_gx2)
   for (int64_t i = 0; i < n; ++i) {
     const A lane_scale = scale[i], gi = grad_y[i] * activation_slope(y[i], alpha, gain, clamp);
-    if constexpr (kKeepG) g[i] = gi;
+    if constexpr (kRows == 1) g[i] = gi;
     grad_x[i] = gi * (row_scale * lane_scale);
     sum_g += gi;
     A column_g = gi, column_gx = 0;
@@ -173,17 +173,11 @@ void backward_block(const NoiseBiasActBackwardParams<S>& p, const Block& k, Lane
       for (int j = 0; j < 2; ++j) {
         const int64_t offset = (k.sample * s.rows + row + j) * s.lanes + k.lane_begin;
         const A row_scale = row_terms(s, p.terms, k.sample, row + j).scale;
-        rows[j] = {p.grad_y + offset,
-                   p.y + offset,
-                   p.x ? p.x + offset : nullptr,
-                   row_scale,
-                   nullptr,
-                   p.grad_x ? p.grad_x + offset : grad_x + j * size,
-                   A(0),
-                   A(0)};
+        rows[j] = {p.grad_y + offset, p.y + offset, p.x ? p.x + offset : nullptr, row_scale,
+                   p.grad_x ? p.grad_x + offset : grad_x + j * size};
       }
-      const auto run = p.x ? backward_rows<2, true, false, S, A> : backward_rows<2, false, false, S, A>;
-      run(rows, lane.scale.data(), p.terms, lane_g, lane_gx, n);
+      const auto run = p.x ? backward_rows<2, true, S, A> : backward_rows<2, false, S, A>;
+      run(rows, lane.scale.data(), p.terms, g, lane_g, lane_gx, n);
       keep_sums(row, rows[0]);
       keep_sums(row + 1, rows[1]);
     }
@@ -196,7 +190,7 @@ void backward_block(const NoiseBiasActBackwardParams<S>& p, const Block& k, Lane
     const A* grad_y = read_row(p.grad_y + offset, wide_grad, n);
     const A* y = read_row(p.y + offset, wide_y, n);
     A* out = p.grad_x ? write_row(p.grad_x + offset, grad_x) : grad_x;
-    GradientRow<A> one = {grad_y, y, nullptr, r.scale, g, out, A(0), A(0)};
+    GradientRow<A> one = {grad_y, y, nullptr, r.scale, out};
     if (p.x) {
       const A* x = read_row(p.x + offset, wide_x, n);
       if (p.grad_scale_map) {  // g d x: `scale` has m in it, so d comes from before it was put in
@@ -211,9 +205,9 @@ void backward_block(const NoiseBiasActBackwardParams<S>& p, const Block& k, Lane
         x = wide_x;
       }
       one.x = x;
-      backward_rows<1, true, true>(&one, scale, p.terms, lane_g, lane_gx, n);
+      backward_rows<1, true>(&one, scale, p.terms, g, lane_g, lane_gx, n);
     } else {
-      backward_rows<1, false, true>(&one, scale, p.terms, lane_g, lane_gx, n);
+      backward_rows<1, false>(&one, scale, p.terms, g, lane_g, lane_gx, n);
     }
     if (p.grad_x) finish_row(out, p.grad_x + offset, n);
     if (p.grad_shift_map) narrow_row(g, p.grad_shift_map + offset, n);

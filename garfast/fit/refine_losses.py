@@ -14,6 +14,7 @@ from torch.nn import functional
 from garfast.errors import ArgumentError
 from garfast.fit.colour_match import solve_positive
 from garfast.morphable import axis_angle_to_matrix
+from garfast.ops import upfirdn2d
 
 NUM_LANDMARKS = 68
 # Beyond so many deviations a landmark's pull grows no more; the landmark fit's cutoff.
@@ -94,22 +95,27 @@ def without_tilt(estimate: Tensor, normals: Tensor, weights: Tensor, most: float
     return (axis_angle_to_matrix(rotation) @ e).view_as(estimate)
 
 
-def blurred_normals(normals: Tensor, weights: Tensor, radius: int) -> Tensor:
-    """Unit normals averaged over the neighbourhood that has weight, by a box twice, and made unit again.
+def tent(radius: int) -> Tensor:
+    """The filter [4 radius + 1] that blurs as a box of 2 radius + 1 does twice. Its sum is 1."""
+    box = torch.ones(1, 1, 2 * radius + 1) / (2 * radius + 1)
+    return functional.conv1d(box, box, padding=2 * radius)[0, 0]
+
+
+def blurred_normals(normals: Tensor, weights: Tensor, taps: Tensor, impl: str = "auto") -> Tensor:
+    """Unit normals averaged over the neighbourhood that has weight, and made unit again.
 
     Args:
         normals: [B, 3, H, W].
         weights: [B, 1, H, W]; what has none takes no part.
-        radius: of the box, pixels; 0 leaves them as they are.
+        taps: [odd] the filter along rows and columns, such as `tent`; [1]: leaves them as they are.
+        impl: of `upfirdn2d`.
 
     Returns:
         [B, 3, H, W]; without meaning where nothing near has weight.
     """
-    if radius == 0:
+    if len(taps) == 1:
         return normals
-    total = normals * weights
-    for _ in range(2):
-        total = functional.avg_pool2d(total, 2 * radius + 1, 1, radius)
+    total = upfirdn2d(normals * weights, taps, padding=len(taps) // 2, impl=impl)
     return total * torch.rsqrt(total.square().sum(1, keepdim=True) + 1e-8)
 
 

@@ -19,7 +19,7 @@ from garfast.fit.refine_config import LossWeights, RefineConfig
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, Pose, axis_angle_to_matrix
 from garfast.morphable.rotation import matrix_to_axis_angle
-from garfast.ops import RasterOutput, rasterize_normals
+from garfast.ops import RasterOutput, rasterize_normals, upfirdn2d
 
 if TYPE_CHECKING:
     from garfast.networks.renderer import Renderer
@@ -128,7 +128,7 @@ class Problem:
         target: what the photographs say.
         start: where the descent starts.
         config: settings.
-        impl: implementation of the rasteriser.
+        impl: implementation of the operators.
     """
 
     def __init__(
@@ -156,8 +156,10 @@ class Problem:
                 self.features = list(renderer.perceptual.features(target.image))
         weights = torch.where(target.landmarks.isnan().any(-1), 0, target.landmark_weights)
         self.landmark_weights = weights
-        radius = round(config.erode * self.size / 128)
-        self.erosion = 2 * radius + 1
+        device = target.image.device
+        self.blur = terms.tent(round(config.normal_blur * self.size / 128)).to(device)
+        side = 2 * round(config.erode * self.size / 128) + 1
+        self.erosion = torch.full((side,), 1 / side, device=device)
 
     def losses(self, variables: Variables, wanted: LossWeights) -> dict[str, Tensor]:
         """The losses [B] whose weights are positive and for which everything is at hand."""
@@ -179,8 +181,9 @@ class Problem:
                 weights = face * self.train_part
                 normals = levels[-1].normals
                 estimate = self.estimate(normals, weights)
-                radius = round(config.normal_blur * self.size / 128)
-                normals, estimate = (terms.blurred_normals(n, weights, radius) for n in (normals, estimate))
+                normals, estimate = (
+                    terms.blurred_normals(n, weights, self.blur, self.impl) for n in (normals, estimate)
+                )
                 result["normals"] = terms.normal_disagreement(normals, estimate, weights, config.normal_cutoff)
             if renders:
                 assert self.renderer is not None
@@ -224,8 +227,8 @@ class Problem:
         """[B, 1, S, S] 0..1: pixels that show the face's own parts, away from its outline. Without gradient."""
         shown = self.triangle_weights[output.triangle_ids.clamp_min(0).long()]
         mask = torch.where(output.triangle_ids < 0, 0, shown)[:, None]
-        if self.erosion > 1:
-            around = functional.avg_pool2d(mask, self.erosion, 1, self.erosion // 2)
+        if len(self.erosion) > 1:
+            around = upfirdn2d(mask, self.erosion, padding=len(self.erosion) // 2, impl=self.impl)
             mask = torch.minimum(mask, (2 * around - 1).clamp_min(0))
         return mask if self.target.cover is None else mask * self.target.cover
 

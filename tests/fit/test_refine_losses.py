@@ -26,7 +26,7 @@ POINTS = random(2, 68, 2, seed=7)
 CASES: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "charbonnier": (lambda x: terms.charbonnier(x, OTHER, WEIGHTS), random(2, 3, 4, 4)),
     "normals, near and far": (lambda x: terms.normal_disagreement(x, UNIT, WEIGHTS, 0.9), random(2, 3, 4, 4)),
-    "blurred normals": (lambda x: terms.blurred_normals(x, WEIGHTS, 1).sum((1, 2, 3)), random(2, 3, 4, 4)),
+    "blurred normals": (lambda x: terms.blurred_normals(x, WEIGHTS, terms.tent(1)).sum((1, 2, 3)), random(2, 3, 4, 4)),
     "landmarks": (lambda x: terms.landmark_distance(x, POINTS, POINTS[..., 0].abs(), 0.5), random(2, 68, 2)),
     "shape": (lambda x: terms.coefficient_prior(x, random(2, 3)), random(2, 5)),
     "exp": (lambda x: terms.coefficient_prior(random(2, 5), x), random(2, 3)),
@@ -62,20 +62,21 @@ def test_masked_mean_of_nothing_is_zero() -> None:
 
 def test_blurred_normals() -> None:
     """A flat field stays, a spike is spread out, and what has no weight is not seen."""
+    torch.testing.assert_close(terms.tent(1), torch.tensor([1.0, 2.0, 3.0, 2.0, 1.0]) / 9)
     flat = torch.zeros(1, 3, 9, 9)
     flat[:, 2] = 1
     weights = torch.ones(1, 1, 9, 9)
-    torch.testing.assert_close(terms.blurred_normals(flat, weights, 2), flat)
+    torch.testing.assert_close(terms.blurred_normals(flat, weights, terms.tent(2)), flat)
     spiked = flat.clone()
     spiked[0, :, 4, 4] = torch.tensor([1.0, 0.0, 0.0])
-    blurred = terms.blurred_normals(spiked, weights, 1)
+    blurred = terms.blurred_normals(spiked, weights, terms.tent(1))
     torch.testing.assert_close(blurred.norm(dim=1), torch.ones(1, 9, 9))
     assert 0 < blurred[0, 0, 4, 4] < 0.2
     assert blurred[0, 0, 4, 6] > 0
     assert blurred[0, 0, 4, 7] == 0
     weights[0, 0, 4, 4] = 0
-    torch.testing.assert_close(terms.blurred_normals(spiked, weights, 1), flat)
-    assert terms.blurred_normals(spiked, weights, 0) is spiked
+    torch.testing.assert_close(terms.blurred_normals(spiked, weights, terms.tent(1)), flat)
+    assert terms.blurred_normals(spiked, weights, terms.tent(0)) is spiked
 
 
 def test_normals_measure_angles() -> None:
