@@ -158,6 +158,7 @@ void backward_block(const NoiseBiasActBackwardParams<S>& p, const Block& k, Lane
   A *wide_grad = scratch, *wide_y = scratch + size, *wide_x = scratch + 2 * size, *g = scratch + 3 * size,
     *grad_x = scratch + 4 * size, *lane_g = scratch + 6 * size, *lane_gx = scratch + 7 * size;
   for (int64_t i = 0; i < n; ++i) lane_g[i] = lane_gx[i] = A(0);
+  lane.load(s, p.terms, k.sample, k.lane_begin, n);
   const int64_t row_stride = s.batch * s.lane_blocks * s.rows, lane_stride = s.batch * s.row_blocks * s.lanes;
   const auto keep_sums = [&](int64_t row, const GradientRow<A>& r) {
     if (!p.row_partials) return;
@@ -167,8 +168,9 @@ void backward_block(const NoiseBiasActBackwardParams<S>& p, const Block& k, Lane
   };
   int64_t row = k.row_begin;
   if constexpr (std::is_same_v<S, A>) {  // rows as they are, two at once where nothing differs from element to element
-    const bool per_element = p.terms.scale_map.data && p.terms.scale_map.per_element;
-    for (; !per_element && !p.grad_scale_map && !p.grad_shift_map && row + 2 <= k.row_end; row += 2) {
+    const bool per_element =
+        (p.terms.scale_map.data && p.terms.scale_map.per_element) || p.grad_scale_map || p.grad_shift_map;
+    for (; !per_element && row + 2 <= k.row_end; row += 2) {
       GradientRow<A> rows[2];
       for (int j = 0; j < 2; ++j) {
         const int64_t offset = (k.sample * s.rows + row + j) * s.lanes + k.lane_begin;
@@ -260,11 +262,7 @@ void backward(const NoiseBiasActBackwardParams<S>& p) {
     LaneTerms<A> lane(s.lane_block);
     Scratch<A> scratch(8 * s.lane_block);
 #pragma omp for schedule(static)
-    for (int64_t task = 0; task < tasks; ++task) {
-      const Block k(s, task);
-      lane.load(s, p.terms, k.sample, k.lane_begin, k.lanes);
-      backward_block(p, k, lane, scratch.data());
-    }
+    for (int64_t task = 0; task < tasks; ++task) backward_block(p, Block(s, task), lane, scratch.data());
     // The loop's implicit barrier: all partial sums are there.
     if (p.row_partials) {
       sum_blocks(p.row_partials, p.row_sums, 2 * s.batch, s.lane_blocks, s.rows);
