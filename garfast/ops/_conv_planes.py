@@ -250,18 +250,18 @@ def _transposed_gradients(
         _call("weight_planes", x, total, grad_weight, outputs * inputs, False, True)
 
 
-torch.library.define(
-    "garfast::conv_planes_gradients",
-    "(Tensor g, Tensor x, Tensor weight, Tensor style, bool up, bool needs_input, bool needs_weight)"
-    " -> (Tensor grad_input, Tensor grad_weight)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-torch.library.impl("garfast::conv_planes_gradients", "cpu", gradients)
-
-
-@torch.library.register_fake("garfast::conv_planes_gradients")
 def _fake_gradients(
     g: Tensor, x: Tensor, weight: Tensor, style: Tensor, up: bool, needs_input: bool, needs_weight: bool
 ) -> tuple[Tensor, Tensor]:
     grad_input = x.new_empty(x.shape) if needs_input else x.new_empty(0)
     return grad_input, weight.new_empty(weight.shape) if needs_weight else x.new_empty(0)
+
+
+_dispatch.register(
+    "conv_planes_gradients",
+    "(Tensor g, Tensor x, Tensor weight, Tensor style, bool up, bool needs_input, bool needs_weight)"
+    " -> (Tensor grad_input, Tensor grad_weight)",
+    gradients,
+    _fake_gradients,
+    ("cpu",),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -230,6 +231,18 @@ def refuse_tangents(*tensors: Tensor | None) -> None:
         raise ArgumentError("the kernels have no forward-mode derivative: use impl='reference'")
 
 
+@dataclass
+class _Operator:
+    """The forms of a registered operator: see operator()."""
+
+    registered: Any
+    forward: Callable[..., Any]
+    autograd: Callable[..., Any] | None = None
+
+
+_OPERATORS: dict[str, _Operator] = {}
+
+
 def register(
     name: str,
     schema: str,
@@ -237,53 +250,76 @@ def register(
     fake: Callable[..., Any],
     devices: Sequence[str] = ("cpu", "cuda"),
 ) -> None:
-    """Register ``forward`` as ``garfast::NAME``, which then wants its autograd, and as ``garfast::NAME_no_grad``.
+    """Register ``forward`` as ``garfast::NAME``; see operator() for how to call it."""
+    qualified = f"garfast::{name}"
+    torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.impl(qualified, devices, forward)
+    torch.library.register_fake(qualified, fake)
 
-    The autograd of an operator that is registered from Python runs in Python even where nothing needs a gradient, and
-    that is a sixth of the time of a call on a small tensor. The second name has none, for those calls: see operator().
-    """
-    for qualified in (f"garfast::{name}", f"garfast::{name}_no_grad"):
-        torch.library.define(qualified, schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(qualified, devices, forward)
-        torch.library.register_fake(qualified, fake)
+    def plain(*inputs: Any) -> Any:
+        if not torch.autograd._profiler_enabled():
+            return forward(*inputs)
+        with torch.profiler.record_function(qualified):
+            return forward(*inputs)
 
-
-_eager_autograd: dict[str, Callable[..., Any]] = {}
+    _OPERATORS[name] = _Operator(getattr(torch.ops.garfast, name).default, plain)
 
 
 def register_autograd(
-    name: str, backward: Callable[..., Any], setup_context: Callable[[Any, tuple[Any, ...], Any], None]
+    name: str,
+    backward: Callable[..., Any],
+    setup_context: Callable[[Any, tuple[Any, ...], Any], None] | None = None,
 ) -> None:
-    """Give ``garfast::NAME``, which register() has registered, its derivative.
-
-    Twice: with the dispatcher, for torch.compile and transformations, and as an autograd function around
-    ``garfast::NAME_no_grad`` for plain calls, which is spared what PyTorch does for every argument of the first.
-    """
+    """Give ``garfast::NAME``, which register() has registered, its derivative."""
     torch.library.register_autograd(f"garfast::{name}", backward, setup_context=setup_context)
-    without = getattr(torch.ops.garfast, f"{name}_no_grad").default
+    operator_ = _OPERATORS[name]
 
     def forward(ctx: Any, *inputs: Any) -> Any:
-        output = without(*inputs)
-        setup_context(ctx, inputs, output)
+        output = operator_.forward(*inputs)
+        if setup_context is not None:
+            setup_context(ctx, inputs, output)
         return output
 
     methods = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    _eager_autograd[name] = type(f"{name}_eager", (torch.autograd.Function,), methods).apply  # type: ignore[attr-defined]
+    function = type(f"garfast::{name}", (torch.autograd.Function,), methods)
+    operator_.autograd = function.apply  # type: ignore[attr-defined]
 
 
 def operator(name: str, *tensors: Tensor | None) -> Callable[..., Any]:
-    """The cheapest form of ``garfast::NAME`` that records what autograd needs of a call on ``tensors``.
+    """The cheapest form of ``garfast::NAME`` that does all that a call on ``tensors`` asks for.
+
+    PyTorch's dispatcher takes every argument of an operator that is registered from Python through Python and back, and
+    its autograd once more: two thirds of the time of a call on small tensors. Where nobody else looks at the call it is
+    the function itself, inside an autograd function of ours if it is to be differentiated. torch.compile, tracing,
+    transformations, modes and tensor subclasses get what is registered.
 
     Raises:
         ArgumentError: one carries a forward-mode tangent, which a kernel would drop.
     """
-    if not differentiated(*tensors):
-        form = getattr(torch.ops.garfast, f"{name}_no_grad")
-    elif torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
-        form = getattr(torch.ops.garfast, name)
-    else:
-        return _eager_autograd[name]
-    return form.default  # type: ignore[no-any-return]
+    found = _OPERATORS[name]
+    recorded = differentiated(*tensors)
+    if _observed(tensors):
+        return found.registered  # type: ignore[no-any-return]
+    if not recorded:
+        return found.forward
+    assert found.autograd is not None
+    return found.autograd
+
+
+_PLAIN = (Tensor, torch.nn.Parameter, type(None))
+
+
+def _observed(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether something other than eager PyTorch is to see calls on ``tensors``."""
+    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+        return True
+    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
+        return True
+    # A loop, not any(...): setting up a generator takes longer.
+    for tensor in tensors:  # noqa: SIM110
+        if type(tensor) not in _PLAIN:
+            return True
+    return False
 
 
 _in_own_dtype = False

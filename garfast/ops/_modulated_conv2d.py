@@ -259,9 +259,8 @@ def _convolution_backward(
     grad_modulated: Any = None
     # These have no derivative of their own; where one may be asked for the library's convolutions serve.
     if impl == "cpu" and not _conv_planes.why_not(x, weight) and not torch.is_grad_enabled():
-        grad_modulated, grad_weight = torch.ops.garfast.conv_planes_gradients(
-            g, x, weight, style, taps is not None, needs_x or needs_style, needs_weight
-        )
+        op = _dispatch.operator("conv_planes_gradients", g, x, weight, style)
+        grad_modulated, grad_weight = op(g, x, weight, style, taps is not None, needs_x or needs_style, needs_weight)
     elif (needs_x or needs_style) and taps is None:
         grad_modulated = F.conv_transpose2d(g, weight, padding=size // 2)
     elif needs_x or needs_style:

@@ -15,24 +15,9 @@ from torch import Tensor
 from garfast.errors import SecondDerivativeError
 from garfast.ops import _dispatch
 
-torch.library.define(
-    "garfast::antialias_normals",
-    "(Tensor normals, Tensor mask, Tensor ids, Tensor depth, Tensor vertices, Tensor triangles, Tensor camera, "
-    "Tensor vertex_normals, Tensor offsets, Tensor corners, int[] sizes, bool pinhole, bool cull, float near, str impl)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-torch.library.define(
-    "garfast::antialias_normals_backward",
-    "(Tensor? grad_normals, Tensor? grad_mask, Tensor normals, Tensor mask, Tensor ids, Tensor depth, Tensor vertices, "
-    "Tensor triangles, Tensor camera, Tensor vertex_normals, Tensor offsets, Tensor corners, Tensor blended_normals, "
-    "Tensor blended_mask, Tensor total, Tensor slots, int[] sizes, bool pinhole, bool cull, float near, str impl) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
+_OP = "antialias_normals"
 
 
-@torch.library.impl("garfast::antialias_normals", ("cpu", "cuda"))
 def _forward(
     normals: Tensor,
     mask: Tensor,
@@ -66,7 +51,6 @@ def _forward(
     return blended_normals, blended_mask, total, slots
 
 
-@torch.library.impl("garfast::antialias_normals_backward", ("cpu", "cuda"))
 def _backward(
     grad_normals: Tensor | None,
     grad_mask: Tensor | None,
@@ -109,7 +93,6 @@ def _backward(
     return grad_input, grad_vertices, grad_camera_parts.sum(1), grad_vertex_normals
 
 
-@torch.library.register_fake("garfast::antialias_normals")
 def _forward_fake(
     normals: Tensor,
     mask: Tensor,
@@ -133,7 +116,6 @@ def _outputs(normals: Tensor, mask: Tensor, batch: int, sizes: Sequence[int]) ->
     return normals.new_empty(normals.shape), mask.new_empty(mask.shape), mask.new_empty(mask.shape), slots
 
 
-@torch.library.register_fake("garfast::antialias_normals_backward")
 def _backward_fake(
     grad_normals: Tensor | None,
     grad_mask: Tensor | None,
@@ -149,6 +131,25 @@ def _backward_fake(
     return torch.empty_like(normals), torch.empty_like(like), camera, torch.empty_like(like)
 
 
+_dispatch.register(
+    _OP,
+    "(Tensor normals, Tensor mask, Tensor ids, Tensor depth, Tensor vertices, Tensor triangles, Tensor camera, "
+    "Tensor vertex_normals, Tensor offsets, Tensor corners, int[] sizes, bool pinhole, bool cull, float near, str impl)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    _forward,
+    _forward_fake,
+)
+_dispatch.register(
+    f"{_OP}_backward",
+    "(Tensor? grad_normals, Tensor? grad_mask, Tensor normals, Tensor mask, Tensor ids, Tensor depth, Tensor vertices, "
+    "Tensor triangles, Tensor camera, Tensor vertex_normals, Tensor offsets, Tensor corners, Tensor blended_normals, "
+    "Tensor blended_mask, Tensor total, Tensor slots, int[] sizes, bool pinhole, bool cull, float near, str impl) "
+    "-> (Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
+
+
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl = inputs
     ctx.set_materialize_grads(False)
@@ -161,9 +162,9 @@ def _autograd(
 ) -> tuple[Any, ...]:
     if grad_normals is None and grad_mask is None:
         return (None,) * 15
-    normals, vertices, camera, vertex_normals = torch.ops.garfast.antialias_normals_backward(
-        grad_normals, grad_mask, *ctx.saved_tensors, ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl
-    )
+    tensors = (grad_normals, grad_mask, *ctx.saved_tensors)
+    op = _dispatch.operator(f"{_OP}_backward", *tensors)
+    normals, vertices, camera, vertex_normals = op(*tensors, ctx.sizes, ctx.pinhole, ctx.cull, ctx.near, ctx.impl)
     return normals, None, None, None, vertices, None, camera, vertex_normals, *((None,) * 7)
 
 
@@ -173,5 +174,5 @@ def _second_derivative(ctx: Any, *grads: Tensor) -> None:
     )
 
 
-torch.library.register_autograd("garfast::antialias_normals", _autograd, setup_context=_setup_context)
-torch.library.register_autograd("garfast::antialias_normals_backward", _second_derivative)
+_dispatch.register_autograd(_OP, _autograd, _setup_context)
+_dispatch.register_autograd(f"{_OP}_backward", _second_derivative)

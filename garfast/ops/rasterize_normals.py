@@ -150,10 +150,8 @@ def rasterize_normals(
         op = _dispatch.operator(_OP, mesh, cameras, normals)
         n, m, ids, b, d, own_normals, _ = op(mesh, faces, cameras, normals, *adjacency, *options)
         if antialias:
-            n, m, _, _ = torch.ops.garfast.antialias_normals(
-                *(n, m, ids, d.detach(), mesh, faces, cameras, own_normals if normals is None else normals),
-                *(*adjacency, *options),
-            )
+            seen = (n, m, ids, d.detach(), mesh, faces, cameras, own_normals if normals is None else normals)
+            n, m, _, _ = _dispatch.operator("antialias_normals", *seen)(*seen, *adjacency, *options)
         levels = _levels((n, m, ids, b, d), batch, sizes)
     if dtype != vertices.dtype:
         levels = [
@@ -247,15 +245,6 @@ def _levels(images: Sequence[Tensor], batch: int, sizes: list[tuple[int, int]]) 
     ]
 
 
-torch.library.define(
-    "garfast::rasterize_normals_backward",
-    "(Tensor? grad_normals, Tensor? grad_barycentrics, Tensor? grad_depth, Tensor vertices, Tensor triangles, "
-    "Tensor camera, Tensor normals, Tensor offsets, Tensor corners, Tensor ids, int[] sizes, bool pinhole, bool cull, "
-    "float near, str impl) -> (Tensor, Tensor, Tensor)",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-
-
 def _pixels(batch: int, sizes: Sequence[int]) -> int:
     return batch * sum(height * width for height, width in zip(sizes[::2], sizes[1::2], strict=True))
 
@@ -314,7 +303,6 @@ def _outputs(vertices: Tensor, triangles: Tensor, own_normals: bool, sizes: Sequ
     )
 
 
-@torch.library.impl("garfast::rasterize_normals_backward", ("cpu", "cuda"))
 def _backward(
     grad_normals: Tensor | None,
     grad_barycentrics: Tensor | None,
@@ -375,7 +363,6 @@ _dispatch.register(
 )
 
 
-@torch.library.register_fake("garfast::rasterize_normals_backward")
 def _backward_fake(
     grad_normals: Tensor | None,
     grad_barycentrics: Tensor | None,
@@ -387,6 +374,16 @@ def _backward_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     like = vertices.contiguous()
     return torch.empty_like(like), vertices.new_empty(vertices.shape[0], 4), torch.empty_like(like)
+
+
+_dispatch.register(
+    f"{_OP}_backward",
+    "(Tensor? grad_normals, Tensor? grad_barycentrics, Tensor? grad_depth, Tensor vertices, Tensor triangles, "
+    "Tensor camera, Tensor normals, Tensor offsets, Tensor corners, Tensor ids, int[] sizes, bool pinhole, bool cull, "
+    "float near, str impl) -> (Tensor, Tensor, Tensor)",
+    _backward,
+    _backward_fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -415,17 +412,16 @@ def _autograd(
     vertices, triangles, _, normals, offsets, corners = mesh
     grad_vertices = grad_camera = grad_normals = None
     if not (grad_images is None and grad_barycentrics is None and grad_depth is None):
-        grad_vertices, grad_camera, grad_normals = torch.ops.garfast.rasterize_normals_backward(
-            grad_images, grad_barycentrics, grad_depth, *mesh, ids, *ctx.options
-        )
+        tensors = (grad_images, grad_barycentrics, grad_depth, *mesh, ids)
+        op = _dispatch.operator(f"{_OP}_backward", *tensors)
+        grad_vertices, grad_camera, grad_normals = op(*tensors, *ctx.options)
     if ctx.own_normals:
         # Where the anti-aliasing used them too, its share comes back here.
         grad_own_normals = _sum(grad_normals, grad_own_normals)
         grad_normals = None
         if grad_own_normals is not None and ctx.needs_input_grad[0]:
-            through_normals = torch.ops.garfast.vertex_normals_backward(
-                *(grad_own_normals, vertices, triangles, offsets, corners, normals, inverse_length, ctx.options[-1])
-            )
+            tensors = (grad_own_normals, vertices, triangles, offsets, corners, normals, inverse_length)
+            through_normals = _dispatch.operator("vertex_normals_backward", *tensors)(*tensors, ctx.options[-1])
             grad_vertices = _sum(grad_vertices, through_normals)
     return grad_vertices, None, grad_camera, grad_normals, *((None,) * 7)
 
@@ -442,4 +438,4 @@ def _second_derivative(ctx: Any, *grads: Tensor) -> None:
 
 
 _dispatch.register_autograd(_OP, _autograd, _setup_context)
-torch.library.register_autograd("garfast::rasterize_normals_backward", _second_derivative)
+_dispatch.register_autograd(f"{_OP}_backward", _second_derivative)

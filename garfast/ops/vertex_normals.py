@@ -124,14 +124,6 @@ def vertex_normals_reference(vertices: Tensor, triangles: Tensor) -> Tensor:
     return torch.where(covered, total * torch.rsqrt(torch.where(covered, squared, 1.0)), 0.0)
 
 
-torch.library.define(
-    "garfast::vertex_normals_backward",
-    "(Tensor grad_normals, Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, Tensor normals, "
-    "Tensor inverse_length, str impl) -> Tensor",
-    tags=(torch.Tag.pt2_compliant_tag,),
-)
-
-
 def _forward(vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tensor, impl: str) -> tuple[Tensor, Tensor]:
     batch, count, _ = vertices.shape
     _dispatch.check_indices(_OP, "triangles", triangles, count)
@@ -147,7 +139,6 @@ def _forward(vertices: Tensor, triangles: Tensor, offsets: Tensor, corners: Tens
     return normals, inverse_length
 
 
-@torch.library.impl("garfast::vertex_normals_backward", ("cpu", "cuda"))
 def _backward(
     grad_normals: Tensor,
     vertices: Tensor,
@@ -185,9 +176,17 @@ _dispatch.register(
 )
 
 
-@torch.library.register_fake("garfast::vertex_normals_backward")
 def _backward_fake(grad_normals: Tensor, vertices: Tensor, *rest: Any) -> Tensor:
     return torch.empty_like(vertices.contiguous())
+
+
+_dispatch.register(
+    f"{_OP}_backward",
+    "(Tensor grad_normals, Tensor vertices, Tensor triangles, Tensor offsets, Tensor corners, Tensor normals, "
+    "Tensor inverse_length, str impl) -> Tensor",
+    _backward,
+    _backward_fake,
+)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -200,7 +199,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _autograd(ctx: Any, grad_normals: Tensor | None, grad_inverse_length: Tensor | None) -> tuple[Any, ...]:
     if grad_normals is None or not ctx.needs_input_grad[0]:
         return None, None, None, None, None
-    grad = torch.ops.garfast.vertex_normals_backward(grad_normals, *ctx.saved_tensors, ctx.impl)
+    tensors = (grad_normals, *ctx.saved_tensors)
+    grad = _dispatch.operator(f"{_OP}_backward", *tensors)(*tensors, ctx.impl)
     return grad, None, None, None, None
 
 
@@ -209,4 +209,4 @@ def _second_derivative(ctx: Any, grad: Tensor) -> None:
 
 
 _dispatch.register_autograd(_OP, _autograd, _setup_context)
-torch.library.register_autograd("garfast::vertex_normals_backward", _second_derivative)
+_dispatch.register_autograd(f"{_OP}_backward", _second_derivative)

@@ -1,4 +1,4 @@
-"""Which backend runs: what is built for the GPU at hand."""
+"""Which backend runs, and in which form an operator is called."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from garfast.errors import BackendUnavailableError
-from garfast.ops import _native
+from garfast.ops import _native, upfirdn2d
 from garfast.ops._dispatch import operator, resolve
 
 _GPU = torch.device("cuda", 0)
@@ -85,13 +86,49 @@ def test_torch_compile_sees_a_constant():
     assert function(torch.zeros(1, device=_GPU)) == len(resolve("op", "auto", _GPU))
 
 
-def test_the_form_of_an_operator_that_records_no_more_than_is_needed():
+class _Noted(TorchDispatchMode):
+    """Notes which of our operators the dispatcher sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "garfast":
+            self.seen.add(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_form_of_an_operator_that_does_no_more_than_is_needed():
     x = torch.randn(2, requires_grad=True)
-    ops = torch.ops.garfast
-    assert operator("upfirdn2d", x.detach()) is ops.upfirdn2d_no_grad.default
+    registered = torch.ops.garfast.upfirdn2d.default
+    plain = operator("upfirdn2d", x.detach())
+    assert plain is not registered
     with torch.no_grad():
-        assert operator("upfirdn2d", x) is ops.upfirdn2d_no_grad.default
-    assert operator("upfirdn2d", None, x).__self__.__name__ == "upfirdn2d_eager"
+        assert operator("upfirdn2d", x) is plain
+    assert operator("upfirdn2d", None, x).__self__.__name__ == "garfast::upfirdn2d"
     inside = []
     torch.vmap(lambda row: inside.append(operator("upfirdn2d", row)) or row)(x.detach())
-    assert inside == [ops.upfirdn2d.default]
+    with _Noted():
+        inside.append(operator("upfirdn2d", x))
+    inside.append(operator("upfirdn2d", x.detach().as_subclass(type("Subclass", (torch.Tensor,), {}))))
+    assert inside == [registered] * 3
+
+
+def test_modes_and_profilers_see_the_operators():
+    x, taps = torch.randn(1, 1, 4, 4), torch.ones(2)
+    with _Noted() as noted:
+        upfirdn2d(x, taps, impl="cpu")
+    assert noted.seen == {"garfast::upfirdn2d"}
+    with torch.profiler.profile() as profile:
+        upfirdn2d(x, taps, impl="cpu")
+        upfirdn2d(x.requires_grad_(), taps, impl="cpu").sum().backward()
+    assert sum(event.name == "garfast::upfirdn2d" for event in profile.events()) >= 3
+    assert "garfast::upfirdn2dBackward" in {event.name for event in profile.events()}
+
+
+def test_tracing_sees_the_operators():
+    traced = torch.jit.trace(
+        lambda x: upfirdn2d(x, torch.ones(2), impl="cpu"), torch.randn(1, 1, 4, 4), check_trace=False
+    )
+    assert "garfast::upfirdn2d" in str(traced.graph)

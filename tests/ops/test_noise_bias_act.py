@@ -297,7 +297,7 @@ def test_opcheck():
         torch.ops.garfast.noise_bias_act.default, (x, None, None, None, None, None, None, 0.2, 1.4, 1.0, "cpu")
     )
     constants = [a.detach() for a in (x, d, m, t, n, s, b)]
-    torch.library.opcheck(torch.ops.garfast.noise_bias_act_no_grad.default, (*constants, 0.2, 1.4, math.nan, "cpu"))
+    torch.library.opcheck(torch.ops.garfast.noise_bias_act.default, (*constants, 0.2, 1.4, math.nan, "cpu"))
     grad, y = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randn(2, 3, 4, 5)
     torch.library.opcheck(
         torch.ops.garfast.noise_bias_act_backward.default,

@@ -493,7 +493,7 @@ def test_opcheck():
     for some in (arguments, without_normals):
         torch.library.opcheck(torch.ops.garfast.rasterize_normals.default, some)
         detached = [a.detach() if isinstance(a, Tensor) else a for a in some]
-        torch.library.opcheck(torch.ops.garfast.rasterize_normals_no_grad.default, detached)
+        torch.library.opcheck(torch.ops.garfast.rasterize_normals.default, detached)
     images = [image.detach() for image in torch.ops.garfast.rasterize_normals(*arguments)]
     grads = (torch.randn_like(images[0]), None, torch.randn_like(images[4]))
     inputs = (mesh.detach(), triangles, FULL_VIEW[None], normals.detach(), *adjacency)
