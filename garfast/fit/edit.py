@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from garfast.errors import ArgumentError, ParametersFileError, WeightsFileError
+from garfast.fit.normal_pyramid import averaged_normals, sample_sizes
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, box_of_points
 from garfast.fit.saved_face import Face, SavedFace, same_model
@@ -228,16 +229,15 @@ def render_aligned(renderer: Renderer, face: Face, alignment: Alignment, look: L
     """
     camera, pose = alignment.camera(face.camera, face.pose)
     vertices = pose.apply(face.model.evaluate(face.shape, face.exp))
-    resolutions = renderer.generator.config.resolutions
     levels = rasterize_normals(
         vertices,
         face.model.triangles,
         camera.ndc(),
-        resolutions,
+        sample_sizes(renderer.generator),
         projection=camera.projection,
         adjacency=face.model.adjacency,
     )
-    image = renderer.generator([level.normals for level in levels], w=look.w, noise=look.noise).image
+    image = renderer.generator(averaged_normals(levels), w=look.w, noise=look.noise).image
     return (image[0] + 1) / 2
 
 

@@ -129,7 +129,7 @@ class RefineConfig:
 
     Attributes:
         stages: run one after the other.
-        latent: what stands for the appearance: 'w' (one style for all layers), 'w+' (one for each) or 'z'.
+        latent: what stands for the appearance: 'w+' (a style for each layer), 'w' (one for all) or 'z'.
         colour_order: degree of the polynomials in x and y by which the render's colours are brought to the
             photograph's before they are compared: 0, 1 or 2; -1 compares them as they are.
         colour_ridge: how much of the colours' variance that correction needs to explain.
@@ -155,7 +155,7 @@ class RefineConfig:
     """
 
     stages: tuple[RefineStage, ...] = ()
-    latent: str = "w"
+    latent: str = "w+"
     colour_order: int = 2
     colour_ridge: float = 0.01
     colour_strength: float = 0.8
@@ -211,7 +211,7 @@ _PAPER = RefineStage("joint", 120, GROUPS, LossWeights(photometric=1.0, perceptu
 PRESETS: dict[str, RefineConfig] = {
     "fast": RefineConfig(_stages(50, 10, 15)),
     "default": RefineConfig(_stages(90, 25, 45)),
-    "best": RefineConfig(_stages(150, 120, 250), latent="w+"),
+    "best": RefineConfig(_stages(150, 120, 250)),
     "paper": RefineConfig((_PAPER,), latent="z", colour_order=-1, occlusion=0.0, holdout=0.0, judged=False),
 }
 """Settings by name. First the mesh alone moves toward the estimator's normals and the landmarks, which needs no

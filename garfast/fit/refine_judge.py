@@ -160,15 +160,14 @@ def _measures(problem: Problem, state: RefineState) -> dict[str, Tensor]:
     distance = terms.masked_mean((points - known).norm(dim=-1), weights)
     span = _span(target.landmarks)
     result = {"landmarks": distance / span}
-    levels = problem.raster(vertices, camera, problem.resolutions)
+    view, maps = problem.raster(vertices, camera, problem.renderer is not None)
     seen = 1 - problem.train_part if config.holdout > 0 else problem.train_part
-    weights = problem.face_weights(levels[-1]) * seen
+    face = problem.face_weights(view)
     if target.normals is not None:
-        normals = levels[-1].normals
-        estimate = problem.estimate(normals, problem.face_weights(levels[-1]))
-        result["normals"] = terms.mean_angle(normals, estimate, weights)
+        estimate = problem.estimate(view.normals, face)
+        result["normals"] = terms.mean_angle(view.normals, estimate, face * seen)
     if problem.renderer is not None:
-        matched, trusted = problem.matched(problem.render(variables, levels), problem.face_weights(levels[-1]))
+        matched, trusted = problem.matched(problem.render(variables, maps), face)
         result["photometric"] = terms.charbonnier(matched, target.image, trusted * seen)
     return result
 

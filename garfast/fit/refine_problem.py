@@ -15,6 +15,7 @@ from garfast.errors import ArgumentError, WeightsFileError
 from garfast.fit import refine_losses as terms
 from garfast.fit.colour_match import match_colours
 from garfast.fit.landmark_geometry import with_contour
+from garfast.fit.normal_pyramid import averaged_normals, sample_sizes
 from garfast.fit.refine_config import LossWeights, RefineConfig
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, Pose, axis_angle_to_matrix
@@ -143,10 +144,8 @@ class Problem:
         self.model, self.renderer, self.target, self.start, self.config = model, renderer, target, start, config
         self.impl = impl
         self.size = start.size
-        self.resolutions = [self.size]
         if renderer is not None:
             check_renderer(renderer, self.size)
-            self.resolutions = list(renderer.generator.config.resolutions)
         self.adjacency = model.adjacency
         self.triangle_weights = face_triangles(model)
         self.train_part = squares(self.size, config.holdout, target.image)
@@ -175,19 +174,18 @@ class Problem:
         with_normals = wanted.normals > 0 and target.normals is not None
         renders = wanted.renders and self.renderer is not None
         if with_normals or renders:
-            levels = self.raster(vertices, camera, self.resolutions if renders else [self.size])
-            face = self.face_weights(levels[-1])
+            view, maps = self.raster(vertices, camera, renders)
+            face = self.face_weights(view)
             if with_normals:
                 weights = face * self.train_part
-                normals = levels[-1].normals
+                normals = view.normals
                 estimate = self.estimate(normals, weights)
                 normals, estimate = (
                     terms.blurred_normals(n, weights, self.blur, self.impl) for n in (normals, estimate)
                 )
                 result["normals"] = terms.normal_disagreement(normals, estimate, weights, config.normal_cutoff)
             if renders:
-                assert self.renderer is not None
-                render = self.render(variables, levels)
+                render = self.render(variables, maps)
                 result |= self._appearance(render, face, wanted)
         if self.renderer is not None:
             if wanted.latent > 0:
@@ -210,17 +208,19 @@ class Problem:
             points = with_contour(points, vertices, self.target.contour_vertices)
         return camera.project(points)
 
-    def raster(self, vertices: Tensor, camera: Camera, resolutions: list[int]) -> list[RasterOutput]:
-        """The mesh at several resolutions."""
-        return rasterize_normals(
+    def raster(self, vertices: Tensor, camera: Camera, renders: bool) -> tuple[RasterOutput, list[Tensor]]:
+        """What the aligned picture shows of the mesh, and, if it ``renders``, the normal maps for the generator."""
+        sizes = sample_sizes(self.renderer.generator) if renders and self.renderer is not None else [self.size]
+        levels = rasterize_normals(
             vertices,
             self.model.triangles,
             camera.ndc(),
-            resolutions,
+            sizes,
             projection=camera.projection,
             adjacency=self.adjacency,
             impl=self.impl,
         )
+        return levels[sizes.index(self.size)], averaged_normals(levels)
 
     @torch.no_grad()
     def face_weights(self, output: RasterOutput) -> Tensor:
@@ -237,11 +237,10 @@ class Problem:
         assert self.target.normals is not None
         return terms.without_tilt(self.target.normals, normals.detach(), weights, self.config.normal_tilt)
 
-    def render(self, variables: Variables, levels: list[RasterOutput]) -> Tensor:
-        """G's picture [B, 3, S, S] of a raster pyramid."""
+    def render(self, variables: Variables, maps: list[Tensor]) -> Tensor:
+        """G's picture [B, 3, S, S] of normal maps."""
         assert self.renderer is not None
         w = styles_of(self.start, variables, self.config, self.renderer)
-        maps = [level.normals for level in levels]
         return self.renderer.generator(maps, w=w, noise=noise_maps(self.start, variables)).image
 
     def matched(self, render: Tensor, face: Tensor) -> tuple[Tensor, Tensor]:

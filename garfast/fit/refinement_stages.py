@@ -187,12 +187,12 @@ def memory_for(faces: int) -> Iterator[None]:
 
 @torch.no_grad()
 def _draw(renderer: Renderer, state: FitState, target: RefineTarget, start: RefineState) -> tuple[Tensor, Tensor]:
-    """G's picture of a face, and its normal map, both [3, S, S]."""
+    """G's picture of a face, and the normal map that it draws, both [3, S, S]."""
     problem = Problem(state.model, renderer, target, start, RefineConfig())
     variables = Variables.of(start, "w")
     camera, vertices = problem.face(variables)
-    levels = problem.raster(vertices, camera, problem.resolutions)
-    return problem.render(variables, levels)[0], levels[-1].normals[0]
+    _, maps = problem.raster(vertices, camera, True)
+    return problem.render(variables, maps)[0], maps[-1][0]
 
 
 def _weights(state: FitState) -> Tensor:

@@ -280,7 +280,7 @@ class TestCommand:
 
     def test_settings(self) -> None:
         shown = CliRunner().invoke(command, ["--show-config", "--preset", "fast"]).output
-        assert shown.startswith('latent = "w"')
+        assert shown.startswith('latent = "w+"')
         wrong = CliRunner().invoke(command, ["--show-config", "--preset", "slow"])
         assert isinstance(wrong.exception, ArgumentError)
         both = CliRunner().invoke(command, ["--show-config", "--preset", "fast", "--config", "x"])
