@@ -11,6 +11,7 @@ from torch import Tensor
 
 from garfast.fit.colour_match import match_colours
 from garfast.fit.latent import Latent
+from garfast.io.images import picture_array
 from garfast.landmarks.alignment import Alignment
 
 if TYPE_CHECKING:
@@ -59,17 +60,17 @@ def appearance_of(face: AlignedFace) -> Appearance:
     latent = Latent(_cpu(state.w), None if state.z is None else _cpu(state.z), noise, alignment, face.renderer, info)
     seen = (face.normals.square().sum(0, keepdim=True) > 0).float()
     cover = torch.ones_like(seen) if target.cover is None else (target.cover[0] > 0.5).float()
-    estimated = None if target.normals is None else _picture(target.normals[0] * cover + (cover - 1))
+    estimated = None if target.normals is None else picture_array(target.normals[0] * cover + (cover - 1))
     render = face.last_render
     if face.refinement is not None:
         # The descent compares colours only after this correction, so G's own say little.
         render = match_colours(render[None], target.image[:1], (seen * cover)[None])[0]
     return Appearance(
-        photo=_picture(target.image[0]),
-        inverted=_picture(face.first_render),
-        render=_picture(render),
+        photo=picture_array(target.image[0]),
+        inverted=picture_array(face.first_render),
+        render=picture_array(render),
         normals_estimated=estimated,
-        normals_fitted=_picture(face.normals * seen + (seen - 1)),
+        normals_fitted=picture_array(face.normals * seen + (seen - 1)),
         latent=latent,
         refinement=face.refinement,
     )
@@ -77,8 +78,3 @@ def appearance_of(face: AlignedFace) -> Appearance:
 
 def _cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32)
-
-
-def _picture(image: Tensor) -> np.ndarray:
-    """[3, S, S] in -1..1 as uint8 [S, S, 3]; NaN becomes grey."""
-    return ((image.nan_to_num() + 1) * 127.5).round().clamp(0, 255).to("cpu", torch.uint8).permute(1, 2, 0).numpy()

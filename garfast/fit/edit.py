@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from garfast.errors import ArgumentError, ParametersFileError, WeightsFileError
-from garfast.fit.normal_pyramid import averaged_normals, sample_sizes
+from garfast.errors import ArgumentError, ParametersFileError
+from garfast.fit.normal_pyramid import averaged_normals, check_draws_normals, sample_sizes
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, box_of_points
 from garfast.fit.saved_face import Face, SavedFace, same_model
@@ -182,7 +182,7 @@ def look_of(renderer: Renderer, latent: Latent) -> Look:
     """
     from garfast.fit.latent import fingerprint
 
-    check_conditions(renderer)
+    check_draws_normals(renderer.generator)
     if latent.renderer != fingerprint(renderer.generator):
         raise ParametersFileError(
             "the fit's style and noise belong to another renderer: give the weights it was fitted with (--weights), or "
@@ -204,20 +204,6 @@ def posed_alignment(alignment: Alignment, fitted: Face, changed: Face) -> Alignm
     after = align_landmarks(replace(fitted, pose=changed.pose).landmarks, size)
     matrix = _square(alignment.matrix) @ torch.linalg.inv(_square(before.matrix)) @ _square(after.matrix)
     return Alignment(matrix[:, :2].float(), size)
-
-
-def check_conditions(renderer: Renderer) -> None:
-    """See that a renderer draws from normal maps.
-
-    Raises:
-        WeightsFileError: it does not.
-    """
-    config = renderer.generator.config
-    if config.condition != "normal" or config.nim == "none":
-        raise WeightsFileError(
-            f"the renderer's weights are for the condition '{config.condition}' (nim '{config.nim}'): rendering a face "
-            "needs one that takes normal maps"
-        )
 
 
 @torch.no_grad()

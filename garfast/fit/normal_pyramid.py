@@ -12,8 +12,23 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor
 
+from garfast.errors import WeightsFileError
 from garfast.networks.generator import Generator
 from garfast.ops import RasterOutput
+
+
+def check_draws_normals(generator: Generator) -> None:
+    """See that a generator draws from normal maps.
+
+    Raises:
+        WeightsFileError: it does not.
+    """
+    config = generator.config
+    if config.condition != "normal" or config.nim == "none":
+        raise WeightsFileError(
+            f"the renderer's weights are for the condition '{config.condition}' (nim '{config.nim}'): faces need one "
+            "that takes normal maps"
+        )
 
 
 def sample_sizes(generator: Generator) -> list[int]:

@@ -15,7 +15,7 @@ from garfast.errors import ArgumentError, WeightsFileError
 from garfast.fit import refine_losses as terms
 from garfast.fit.colour_match import match_colours
 from garfast.fit.landmark_geometry import with_contour
-from garfast.fit.normal_pyramid import averaged_normals, sample_sizes
+from garfast.fit.normal_pyramid import averaged_normals, check_draws_normals, sample_sizes
 from garfast.fit.refine_config import LossWeights, RefineConfig
 from garfast.fit.refine_state import RefineState, RefineTarget
 from garfast.morphable import Camera, MorphableModel, OrthographicCamera, Pose, axis_angle_to_matrix
@@ -280,12 +280,8 @@ def check_renderer(renderer: Renderer, size: int) -> None:
     Raises:
         WeightsFileError: it is conditioned on something else than normal maps, or makes pictures of another size.
     """
+    check_draws_normals(renderer.generator)
     config = renderer.generator.config
-    if config.condition != "normal" or config.nim == "none":
-        raise WeightsFileError(
-            f"the renderer's weights are for the condition '{config.condition}' (nim '{config.nim}'): a fit needs one "
-            "that takes normal maps"
-        )
     if config.size != size:
         raise WeightsFileError(f"the renderer makes pictures of {config.size} pixels, but {size} were expected")
     if renderer.inverter is not None and renderer.inverter.config.size != config.size:

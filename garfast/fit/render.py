@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from garfast.errors import ArgumentError
-from garfast.fit.edit import Look, check_conditions, render_aligned
+from garfast.fit.edit import Look, render_aligned
+from garfast.fit.normal_pyramid import check_draws_normals
 from garfast.fit.rendering import Box, box_of_points, clay, rasterize_crop, shade, shrink, textured
 from garfast.fit.saved_face import Face
 from garfast.fit.texture import unwrap
@@ -117,7 +118,7 @@ def random_look(renderer: Renderer, seed: int) -> Look:
     Raises:
         WeightsFileError: the renderer takes no normal maps.
     """
-    check_conditions(renderer)
+    check_draws_normals(renderer.generator)
     generator = renderer.generator
     random = seeded(seed)
     z = torch.randn(1, generator.config.z_dim, generator=random)

@@ -14,6 +14,7 @@ from garfast.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 # What `garfast fit FOLDER` picks up; a file named on its own is tried whatever it is called.
 IMAGE_SUFFIXES = (
@@ -33,6 +34,12 @@ IMAGE_SUFFIXES = (
 )
 
 _EXPECTED = "expected a photograph such as JPEG, PNG, WebP or TIFF"
+
+
+def picture_array(picture: Tensor) -> np.ndarray:
+    """A network's picture [..., 3, H, W], -1..1, as uint8 [..., H, W, 3]; NaN becomes grey."""
+    values = ((picture.float().nan_to_num() + 1) * 127.5).round().clamp(0, 255)
+    return values.byte().movedim(-3, -1).cpu().numpy()
 
 
 def is_image(path: Path) -> bool:

@@ -289,9 +289,9 @@ def operator(name: str, *tensors: Tensor | None) -> Callable[..., Any]:
     """The cheapest form of ``garfast::NAME`` that does all that a call on ``tensors`` asks for.
 
     PyTorch's dispatcher takes every argument of an operator that is registered from Python through Python and back, and
-    its autograd once more: two thirds of the time of a call on small tensors. Where nobody else looks at the call it is
-    the function itself, inside an autograd function of ours if it is to be differentiated. torch.compile, tracing,
-    transformations, modes and tensor subclasses get what is registered.
+    its autograd once more: a fifth to a third of the time of a call on small tensors. Where nobody else looks at the
+    call it is the function itself, inside an autograd function of ours if it is to be differentiated. torch.compile,
+    tracing, transformations, modes and tensor subclasses get what is registered.
 
     Raises:
         ArgumentError: one carries a forward-mode tangent, which a kernel would drop.

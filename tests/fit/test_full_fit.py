@@ -292,7 +292,7 @@ def test_a_renderer_without_normal_maps_is_refused(tiny_model: MorphableModel) -
 
     other = make_renderer()
     config = replace(other.generator.config, condition="depth")
-    with pytest.raises(WeightsFileError, match="a fit needs one that takes normal maps"):
+    with pytest.raises(WeightsFileError, match="faces need one that takes normal maps"):
         default_stages(renderer=Renderer(Generator(config)))
     small = Renderer(make_renderer(64).generator, other.inverter)
     with pytest.raises(WeightsFileError, match="the inverter takes pictures of 32 pixels, but the renderer makes 64"):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from garfast.errors import ArgumentError, ImageFileError, OutputError
-from garfast.io.images import IMAGE_SUFFIXES, as_image, is_image, read_image, write_image
+from garfast.io.images import IMAGE_SUFFIXES, as_image, is_image, picture_array, read_image, write_image
 
 
 @pytest.fixture
@@ -216,3 +217,11 @@ def test_write_image(tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="no space left"):
         write_image(tmp_path / "c.png", picture)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jpg", "new"]
+
+
+def test_pictures_of_networks_become_arrays() -> None:
+    picture = torch.tensor([-1.0, 0.0, 1.0, -3.0, torch.inf, torch.nan]).expand(2, 3, 1, 6)
+    array = picture_array(picture.to(torch.bfloat16))
+    assert array.shape == (2, 1, 6, 3)
+    assert array.dtype == np.uint8
+    assert array[1, 0, :, 2].tolist() == [0, 128, 255, 0, 255, 128]

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from garfast.io.images import picture_array
 from garfast.networks.frechet import FeatureStatistics
 from garfast.networks.generator import Generator, on_sphere
 from garfast.networks.normal_estimator import angles_between
 from garfast.networks.renderer import Renderer
 from garfast.seeds import mixed_seed, seeded
 from garfast.train.gar.losses import multiscale_l1
-from garfast.train.gar.report import gallery, tile, to_bytes
+from garfast.train.gar.report import gallery, tile
 from garfast.train.gar.task import GarTask, Scene, per_picture
 from garfast.train.portraits import HELD_OUT, normal_maps, resize
 
@@ -115,7 +116,7 @@ def sample_sheet(task: GarTask, codes: int = 6) -> np.ndarray:
         found = on_sphere(renderer.inverter(photo).z)
         gap = photo.new_ones(codes + 1 - len(shown), *photo.shape[1:])
         rows = [photo, normal_maps(groups, len(shown), [size])[0], _render(generator, scene, found)]
-        grid = np.stack([to_bytes(torch.cat([row, gap])) for row in rows])
+        grid = np.stack([picture_array(torch.cat([row, gap])) for row in rows])
         sheet = np.concatenate([sheet, tile(grid, 0)])
     return sheet
 

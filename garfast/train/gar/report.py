@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from garfast.errors import ArgumentError, TrainingError
-from garfast.io.images import write_image
+from garfast.io.images import picture_array, write_image
 from garfast.train.gar import distributed
 
 if TYPE_CHECKING:
@@ -89,11 +89,11 @@ def gallery(
             noise=noise if isinstance(noise, str) else [n.to(device).expand(len(part), -1, -1, -1) for n in noise],
             truncation=truncation,
         ).image
-        cells.append(to_bytes(image))
+        cells.append(picture_array(image))
     size = cells[0].shape[1]
     grid = np.concatenate(cells).reshape(rows, count, size, size, 3)
     if shown is not None:
-        grid = np.concatenate([to_bytes(_fit(shown, size))[:, None], grid], 1)
+        grid = np.concatenate([picture_array(_fit(shown, size))[:, None], grid], 1)
     return tile(grid, gap)
 
 
@@ -102,12 +102,6 @@ def _fit(pictures: Tensor, size: int) -> Tensor:
     if pictures.shape[-1] == size:
         return pictures
     return torch.nn.functional.interpolate(pictures, size=(size, size), mode="nearest")
-
-
-def to_bytes(images: Tensor) -> np.ndarray:
-    """[B, 3, H, W] in -1..1 to uint8 [B, H, W, 3]."""
-    values = (images.float().clamp(-1, 1) + 1) * 127.5
-    return values.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def tile(grid: np.ndarray, gap: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from garfast.errors import ArgumentError, TrainingError
-from garfast.io.images import read_image
+from garfast.io.images import picture_array, read_image
 from garfast.networks.generator import Generator, GeneratorConfig
 from garfast.train.gar import report
 from garfast.train.gar.report import Meter, Reporter, gallery
@@ -30,10 +30,10 @@ def test_rows_are_geometries_and_columns_codes():
     assert grid.dtype == np.uint8
     cells = [[grid[18 * r : 18 * r + 16, 18 * c : 18 * c + 16] for c in range(5)] for r in range(3)]
     for r in range(3):
-        assert np.array_equal(cells[r][0], report.to_bytes(maps[r : r + 1])[0])
+        assert np.array_equal(cells[r][0], picture_array(maps[r : r + 1])[0])
         for c in range(4):
             alone = generator(maps[r : r + 1], z[c : c + 1], noise="zero").image
-            assert np.abs(report.to_bytes(alone.detach())[0].astype(int) - cells[r][c + 1]).max() <= 1
+            assert np.abs(picture_array(alone.detach())[0].astype(int) - cells[r][c + 1]).max() <= 1
     assert not np.array_equal(cells[0][1], cells[1][1])
     assert not np.array_equal(cells[0][1], cells[0][2])
     assert (grid[16:18] == 255).all()
