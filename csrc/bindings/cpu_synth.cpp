@@ -41,8 +41,9 @@ using FloatsOut = Array<float>;
 using BytesOut = Array<uint8_t>;
 
 void blend(Floats mean, Array<const int16_t> basis, Floats step, Floats weights, FloatsOut result, int64_t start,
-           int64_t size, int64_t num_rows, int64_t row_size) {
-  const SynthBlendParams p{mean + start, basis + start, step, weights, result + start, num_rows, size, row_size};
+           int64_t size, int64_t num_faces, int64_t num_rows, int64_t row_size) {
+  const SynthBlendParams p{mean + start, basis + start, step, weights, result + start,
+                           num_faces,    num_rows,      size, row_size};
   GARFAST_CALL_CPU(synth_blend, p);
 }
 

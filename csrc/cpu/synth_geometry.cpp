@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <vector>
 
 #include "garfast/synth.h"
 #include "garfast/vec3.h"
@@ -11,36 +10,61 @@
 namespace garfast {
 namespace GARFAST_ISA {
 
-void synth_blend(const SynthBlendParams& p) {
-  // Blocks that stay in the first-level cache while all rows are added.
-  constexpr int64_t kBlock = 4096;
-  std::vector<const int16_t*> rows;
-  std::vector<float> weights;
-  for (int64_t k = 0; k < p.num_rows; ++k)
-    if (p.weights[k] != 0.0f) {
-      rows.push_back(p.basis + k * p.row_size);
-      weights.push_back(p.weights[k] * p.step[k]);
+namespace {
+
+// Rows of a basis that are added at once, so that a sum stays in registers for longer.
+constexpr int64_t kRows = 8;
+
+// Adds rows [first, last), at most kRows, to `count` numbers of kFaces faces. Every row is read once for all of them;
+// a face's sums do not depend on how many there are.
+template <int kFaces>
+void add_rows(const SynthBlendParams& p, int64_t face, int64_t first, int64_t last, int64_t start, int64_t count) {
+  const int16_t* row[kRows];
+  float weight[kFaces][kRows];
+  for (int64_t j = 0; j < kRows; ++j) {
+    // Rows beyond the last one count 0 times.
+    const int64_t k = std::min(first + j, last - 1);
+    row[j] = p.basis + k * p.row_size + start;
+    for (int f = 0; f < kFaces; ++f)
+      weight[f][j] = first + j < last ? p.weights[(face + f) * p.num_rows + k] * p.step[k] : 0.0f;
+  }
+  float* out[kFaces];
+  for (int f = 0; f < kFaces; ++f) out[f] = p.out + (face + f) * p.row_size + start;
+  for (int64_t i = 0; i < count; ++i) {
+    float value[kRows];
+    for (int64_t j = 0; j < kRows; ++j) value[j] = float(row[j][i]);
+    for (int f = 0; f < kFaces; ++f) {
+      float sum = 0.0f;
+      for (int64_t j = 0; j < kRows; ++j) sum += weight[f][j] * value[j];
+      out[f][i] += sum;
     }
+  }
+}
+
+}  // namespace
+
+void synth_blend(const SynthBlendParams& p) {
+  // Blocks that stay in the first cache while all rows are added to a few faces.
+  constexpr int64_t kBlock = 1024;
+  constexpr int64_t kTogether = 4;
+  const auto counts = [&](int64_t first, int64_t last) {
+    for (int64_t f = 0; f < p.num_faces; ++f)
+      for (int64_t k = first; k < last; ++k)
+        if (p.weights[f * p.num_rows + k] != 0.0f) return true;
+    return false;
+  };
+  const std::unique_ptr<int64_t[]> groups(new int64_t[(p.num_rows + kRows - 1) / kRows]);
+  int64_t num_groups = 0;
+  for (int64_t k = 0; k < p.num_rows; k += kRows)
+    if (counts(k, std::min(k + kRows, p.num_rows))) groups[num_groups++] = k;
   for (int64_t start = 0; start < p.size; start += kBlock) {
     const int64_t count = std::min(kBlock, p.size - start);
-    float* out = p.out + start;
-    std::copy_n(p.mean + start, count, out);
-    // Eight rows at a time, so that the sum stays in registers for longer.
-    constexpr size_t kRows = 8;
-    size_t k = 0;
-    for (; k + kRows <= rows.size(); k += kRows) {
-      const int16_t* row[kRows];
-      float weight[kRows];
-      for (size_t j = 0; j < kRows; ++j) row[j] = rows[k + j] + start, weight[j] = weights[k + j];
-      for (int64_t i = 0; i < count; ++i) {
-        float sum = 0.0f;
-        for (size_t j = 0; j < kRows; ++j) sum += weight[j] * float(row[j][i]);
-        out[i] += sum;
-      }
-    }
-    for (; k < rows.size(); ++k) {
-      const int16_t* row = rows[k] + start;
-      for (int64_t i = 0; i < count; ++i) out[i] += weights[k] * float(row[i]);
+    for (int64_t f = 0; f < p.num_faces; ++f) std::copy_n(p.mean + start, count, p.out + f * p.row_size + start);
+    for (int64_t g = 0; g < num_groups; ++g) {
+      const int64_t k = groups[g], last = std::min(k + kRows, p.num_rows);
+      int64_t f = 0;
+      for (; f + kTogether <= p.num_faces; f += kTogether) add_rows<kTogether>(p, f, k, last, start, count);
+      for (; f < p.num_faces; ++f) add_rows<1>(p, f, k, last, start, count);
     }
   }
 }

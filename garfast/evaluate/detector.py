@@ -92,8 +92,7 @@ def synthetic_photographs(
     faces = SyntheticFaces(
         model, size, seed=seed, config=SynthConfig(face_scale=face_scale, anywhere=True, normals=False)
     )
-    for k in range(count):
-        made = faces.sample(k)
+    for made in faces.samples(range(count)):
         yield made["image"], made["landmarks68"], made["landmarks68_contour"][:17], float(np.degrees(made["angles"][0]))
 
 

@@ -1,8 +1,7 @@
 """PNG and NPZ files of small arrays in memory, quicker than the general writers.
 
-A photograph of 128 pixels takes 0.6 ms instead of Pillow's 1.7 ms, most of which goes into trying five filters on every
-row, for 1 to 4% more bytes: 5% of what the whole photograph takes. ``numpy.savez`` takes 0.8 ms for its arrays, much of
-it bookkeeping per member.
+To compress a photograph of 128 pixels takes 0.8 ms, a twentieth of what drawing it takes, and saves a tenth of a
+sample's bytes, most of which are truth. ``numpy.savez`` takes 0.8 ms for its arrays, much of it bookkeeping per member.
 """
 
 from __future__ import annotations
@@ -16,23 +15,19 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-_FILTER_UP = 2
+_UNFILTERED = 0
 _MADE = 1 << 21 | 1 << 16  # zip's oldest date, 1 January 1980, so that equal arrays make equal bytes
 _ZIP_VERSION = 20
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """A PNG file of an image, uint8 [H, W, 3]; each row as differences from the one above, lightly compressed."""
+    """A PNG file of an image, uint8 [H, W, 3], its bytes as they are."""
     height, width, _ = image.shape
-    flat = image.reshape(height, -1)
     rows = np.empty((height, 1 + 3 * width), np.uint8)
-    rows[:, 0] = _FILTER_UP
-    rows[0, 1:] = flat[0]
-    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
-    # Runs alone: matches further back hardly occur in photographs, and looking for them takes time.
-    packer = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
+    rows[:, 0] = _UNFILTERED
+    rows[:, 1:] = image.reshape(height, -1)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits of RGB
-    chunks = ((b"IHDR", header), (b"IDAT", packer.compress(rows.data) + packer.flush()), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.data, level=0)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
         for kind, data in chunks

@@ -36,23 +36,23 @@ def num_attributes() -> int:
     return kernels().synth_attributes  # type: ignore[attr-defined,no-any-return]
 
 
-def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats) -> Floats:
-    """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k``; the same bits every time.
+def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats) -> None:
+    """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k`` for several faces.
+
+    Most of the time goes into reading the basis, which happens once for all of them. The bits of a face do not depend
+    on the others.
 
     Args:
         mean: [V, 3].
         basis: [K, V, 3].
-        step, weights: [K]; rows of weight 0 cost nothing.
-        into: [V, 3] takes the vertices.
-
-    Returns:
-        The part ``rows`` of ``into``.
+        step: [K].
+        weights: [F, K].
+        into: [F, V, 3] takes the vertices.
     """
     start, stop, _ = rows.indices(len(mean))
     kernels().synth_blend(  # type: ignore[attr-defined]
-        mean, basis, step, weights, into, 3 * start, 3 * (stop - start), len(step), mean.size
+        mean, basis, step, weights, into, 3 * start, 3 * (stop - start), *weights.shape, mean.size
     )
-    return into[start:stop]
 
 
 def depth_map(

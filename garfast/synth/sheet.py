@@ -29,8 +29,7 @@ def contact_sheet(
     height, width = faces.size
     rows = -(-count // columns)
     sheet = np.zeros((rows * height, min(columns, count) * width, 3), np.uint8)
-    for index in range(count):
-        sample = faces.sample(index)
+    for index, sample in enumerate(faces.samples(range(count))):
         image = sample["image"].copy()
         if landmarks:
             for (x, y), seen in zip(sample["landmarks68"], sample["visibility"], strict=True):

@@ -7,6 +7,7 @@ of index, the layout known from WebDataset. Bytes depend on the settings alone, 
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,13 +189,25 @@ def _load(plan: DatasetPlan) -> None:
     _faces = load_faces(plan)
 
 
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Photographs leave no cycles of references behind, and looking for some takes 2 % of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_without_collections()
 def _write_span(plan: DatasetPlan, folder: str, span: tuple[int, int]) -> int:
     target = Path(folder)
     if plan.plain:
-        for index in range(*span):
-            if (target / f"{index:08d}.json").is_file():
-                continue
-            for name, data in sample_files(_faces.sample(index)):
+        missing = (index for index in range(*span) if not (target / f"{index:08d}.json").is_file())
+        for sample in _faces.samples(missing):
+            for name, data in sample_files(sample):
                 with atomic_path(target / name) as temporary:
                     temporary.write_bytes(data)
         return span[1] - span[0]
@@ -201,8 +215,8 @@ def _write_span(plan: DatasetPlan, folder: str, span: tuple[int, int]) -> int:
         atomic_path(_shard(target, span, plan)) as temporary,
         tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
-        for index in range(*span):
-            for name, data in sample_files(_faces.sample(index)):
+        for sample in _faces.samples(range(*span)):
+            for name, data in sample_files(sample):
                 info = tarfile.TarInfo(name)  # its time, owner and mode are fixed
                 info.size = len(data)
                 tar.addfile(info, io.BytesIO(data))

@@ -88,8 +88,7 @@ def render_faces(
 
     def draw(rows: range) -> Iterator[dict[str, NDArray[Any]]]:
         faces = SyntheticFaces(list(models), SIZE, seed=seed, config=config)
-        for k in rows:
-            sample = faces.sample(k)
+        for sample in faces.samples(rows):
             yield {
                 "images": np.concatenate([sample["image"], sample["coverage"][..., None]], -1),
                 "points": np.concatenate([sample["landmarks68"], sample["landmarks68_contour"][:17]]),

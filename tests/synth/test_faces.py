@@ -127,6 +127,20 @@ def test_a_sample_depends_on_seed_and_index_alone(ict_head, ict_faces, samples):
         assert other[key].tobytes() != samples[5][key].tobytes()
 
 
+def test_samples_do_not_depend_on_their_company(ict_head):
+    models = [(ict_head, 0.5), (load_model("builtin"), 0.5)]
+    faces = SyntheticFaces(models, size=48, seed=4, config=SynthConfig(photos_per_person=2))
+    indices = [*range(7), 12, 3, 40]
+    together = list(faces.samples(indices))
+    assert {sample["model"] for sample in together} == {0, 1}
+    for index, sample in zip(indices, together, strict=True):
+        assert sample["index"] == index
+        alone = faces.sample(index)
+        assert alone.keys() == sample.keys()
+        for key, value in alone.items():
+            np.testing.assert_array_equal(value, sample[key], key)
+
+
 def test_batch_stacks_samples(ict_faces, samples):
     batch = ict_faces.batch([1, 4])
     assert batch["image"].shape == (2, 96, 96, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from garfast.synth.native import Development, depth_map, develop, kernels
+from garfast.synth.native import Development, blend, depth_map, develop, kernels
 from garfast.synth.noise import noise_bank, noise_corners
 
 SIZE = (6, 11)
@@ -83,3 +83,22 @@ def test_arrays_of_another_kind_are_refused():
         kernels().synth_develop(
             np.zeros((4, 4, 3), np.float32), how.gain, how.curve, None, frozen, 1.0, *(0.0,) * 7, 4, 4, LEVELS
         )
+
+
+def test_blended_faces_do_not_depend_on_one_another():
+    rng = np.random.default_rng(5)
+    vertices, modes, faces = 700, 19, 6
+    mean, step = rng.standard_normal((vertices, 3), np.float32), rng.uniform(1e-4, 1e-3, modes).astype(np.float32)
+    basis = rng.integers(-32767, 32768, (modes, vertices, 3), np.int16)
+    weights = rng.standard_normal((faces, modes), np.float32)
+    weights[:, 8:16], weights[2] = 0, 0
+    out = np.full((faces, vertices, 3), np.nan, np.float32)
+    blend(mean, basis, step, weights, slice(100, 600), out)
+    expected = mean + np.einsum("fk,kvc->fvc", (weights * step).astype(np.float64), basis)
+    np.testing.assert_allclose(out[:, 100:600], expected[:, 100:600], atol=1e-4)
+    assert np.isnan(out[:, :100]).all()
+    assert np.isnan(out[:, 600:]).all()
+    for face in range(faces):
+        alone = np.full((1, vertices, 3), np.nan, np.float32)
+        blend(mean, basis, step, weights[face : face + 1], slice(100, 600), alone)
+        np.testing.assert_array_equal(alone[0], out[face])

@@ -72,12 +72,12 @@ struct SynthDepthParams {
 };
 
 struct SynthBlendParams {
-  const float* mean;                 // [N]
-  const int16_t* basis;              // [K, N] quantised
-  const float* step;                 // [K] size of one quantum
-  const float* weights;              // [K]; rows with weight 0 cost nothing
-  float* out;                        // [N]
-  int64_t num_rows, size, row_size;  // row_size: from one row of the basis to the next
+  const float* mean;     // [N]
+  const int16_t* basis;  // [K, N] quantised
+  const float* step;     // [K] size of one quantum
+  const float* weights;  // [F, K], of F faces; eight rows that have weight 0 in all of them cost nothing
+  float* out;            // [F, N]
+  int64_t num_faces, num_rows, size, row_size;  // row_size: from one row of the basis, or face, to the next
 };
 
 // Places a head in camera space and dresses its vertices.
