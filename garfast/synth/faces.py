@@ -107,6 +107,10 @@ class SyntheticFaces:
             raise IndexError(index)
         return self.sample(index)
 
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """What a DataLoader asks of a batch."""
+        return list(self.samples(indices))
+
     def sample(self, index: int) -> dict[str, Any]:
         """One photograph and its truth, as numpy arrays.
 

@@ -150,6 +150,13 @@ def test_batch_stacks_samples(ict_faces, samples):
         ict_faces.batch([])
 
 
+def test_a_loader_takes_batches(ict_head):
+    faces = SyntheticFaces(ict_head, size=32, length=5)
+    batches = list(torch.utils.data.DataLoader(faces, 3, collate_fn=list))
+    assert [[sample["index"] for sample in batch] for batch in batches] == [[0, 1, 2], [3, 4]]
+    np.testing.assert_array_equal(batches[1][1]["image"], faces[4]["image"])
+
+
 def test_angles_and_framing_stay_in_range(ict_head):
     config = SynthConfig(max_yaw=30, tail_yaw=40, max_pitch=10, tail_pitch=12, face_scale=(0.2, 0.3), normals=False)
     faces = SyntheticFaces(ict_head, size=64, seed=9, config=config)
