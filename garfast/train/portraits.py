@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -197,7 +198,9 @@ class LivePortraits(PortraitSource):
 
     def arrays(self, rows: NDArray[np.integer], names: Sequence[str]) -> dict[str, NDArray[Any]]:
         wanted = [int(row) for row in rows]
-        self._last = {row: self._last.get(row) or self._drawing[row] for row in wanted}
+        missing = [row for row in dict.fromkeys(wanted) if row not in self._last]
+        known = self._last | dict(zip(missing, self._drawing.draw(missing), strict=True))
+        self._last = {row: known[row] for row in wanted}
         return {name: np.stack([self._last[row][name] for row in wanted]) for name in names}
 
 
@@ -325,10 +328,12 @@ def draw_portraits(
     settings = {"count": count, "size": size, "seed": seed, "models": [[m.name, share] for m, share in models]}
     num_shape, num_exp = max(m.num_shape for m, _ in models), max(m.num_exp for m, _ in models)
 
-    def draw(rows: range) -> DataLoader[dict[str, Any]]:
+    def draw(rows: range) -> Iterator[dict[str, Any]]:
         drawing = _Drawing(models, size, seed, config, rows)
         context = "spawn" if workers else None
-        return DataLoader(drawing, batch_size=None, num_workers=workers, multiprocessing_context=context)
+        # Several at a time are drawn quicker.
+        batches = DataLoader(drawing, 8, collate_fn=list, num_workers=workers, multiprocessing_context=context)
+        return chain.from_iterable(batches)
 
     with one_thread_each():
         layout = _layout(size, num_shape, num_exp)
@@ -352,14 +357,14 @@ class _Drawing(torch.utils.data.Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
+    def draw(self, places: Sequence[int]) -> list[dict[str, Any]]:
         from garfast.synth import SyntheticFaces
 
-        if place >= len(self.rows):
-            raise IndexError(place)
         if self._faces is None:  # each process makes its own: templates are large
             self._faces = SyntheticFaces(self.models, round(_MARGIN * self.size), seed=self.seed, config=self.config)
-        return portrait(self._faces.sample(self.rows[place]), self.size)
+        return [portrait(sample, self.size) for sample in self._faces.samples(self.rows[place] for place in places)]
+
+    __getitems__ = draw  # what a DataLoader calls
 
 
 def portrait(sample: dict[str, Any], size: int) -> dict[str, Any]:
