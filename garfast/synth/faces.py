@@ -236,11 +236,11 @@ class _Painter:
             draft.landmarks = landmark_points(template, vertices)
             lips = draft.landmarks[[61, 62, 63]] - draft.landmarks[[67, 66, 65]]
             draft.gap = float(np.linalg.norm(lips, axis=1).max())
-        if any(draft.gap > _OPEN_LIPS for draft in drafts):
+        opened = [(draft, vertices) for draft, vertices in zip(drafts, whole, strict=True) if draft.gap > _OPEN_LIPS]
+        if opened:
             blend(*basis, slice(template.num_outer, None), whole)
-        for draft, vertices in zip(drafts, whole, strict=True):
-            if draft.gap > _OPEN_LIPS:
-                draft.vertices = vertices
+        for draft, vertices in opened:
+            draft.vertices = vertices
 
     def paint(self, draft: _Draft) -> dict[str, Any]:
         template, config, rng = self.template, self.config, draft.rng
