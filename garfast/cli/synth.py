@@ -21,9 +21,15 @@ from garfast.cli.options import out_folder_option
 )
 @click.option("--size", type=click.IntRange(64, 1024), default=128, show_default=True, help="Image side, pixels.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, one thread each.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=None,
+    show_default="one for each core",
+    help="Processes, one thread each.",
+)
 @click.option("--plain", is_flag=True, help="Plain files instead of tar shards.")
-@click.option("--shard-size", type=click.IntRange(min=1), default=200, show_default=True, help="Photographs per shard.")
+@click.option("--shard-size", type=click.IntRange(min=1), default=100, show_default=True, help="Photographs per shard.")
 @click.option(
     "--face-scale",
     type=float,
@@ -42,7 +48,7 @@ def command(
     models: tuple[str, ...],
     size: int,
     seed: int,
-    workers: int,
+    workers: int | None,
     plain: bool,
     shard_size: int,
     face_scale: tuple[float, float],
@@ -55,6 +61,11 @@ def command(
 
     Run again with the same options to continue what was interrupted.
     """
+    from garfast.io.processes import expect_workers, usable_cores
+
+    workers = min(workers or usable_cores(), -(-count // shard_size))
+    if workers > 1:
+        expect_workers()  # they import what they need while this process does
     from garfast.synth.config import SynthConfig
     from garfast.synth.writer import DatasetPlan, load_faces, parse_models, write_dataset
 

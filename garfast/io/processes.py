@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from typing import Any
 
 from garfast.errors import GarfastError
 
+_PRELOADED = "garfast.synth.faces"  # and with it torch, numpy and scipy: two seconds that workers need not spend each
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -32,6 +34,13 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _nothing() -> None:
     pass
 
@@ -43,21 +52,38 @@ def _begin(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Non
     gc.freeze()
 
 
+def _context() -> BaseContext:
+    """Workers are forked from a process that has imported much and done nothing: one that has used OpenMP or a GPU, as
+    this one may have, must not be forked."""
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([_PRELOADED])
+    return context
+
+
+def expect_workers() -> None:
+    """Begin with what a :func:`worker_pool` will wait for, and return at once.
+
+    For programs that have something to import or to read before they open a pool.
+    """
+    if _context().get_start_method() == "forkserver":
+        with one_thread_each():
+            forkserver.ensure_running()
+
+
 @contextmanager
 def worker_pool(
     workers: int, initializer: Callable[..., object] = _nothing, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
     """Worker processes with one thread each; what is not begun is cancelled when the block is left by an exception.
 
-    They are fresh processes: forking one that has used OpenMP or a GPU may hang.
-
     Raises:
         GarfastError: a worker process was killed.
     """
-    context = get_context("spawn")
     with (
         one_thread_each(),
-        ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(initializer, initargs)) as pool,
+        ProcessPoolExecutor(workers, _context(), initializer=_begin, initargs=(initializer, initargs)) as pool,
     ):
         try:
             yield pool

@@ -69,8 +69,9 @@ def smooth_fields(points: NDArray[np.floating], size: float, count: int, seed: i
     rng = np.random.default_rng(seed)
     waves = 24
     out = np.empty((count, len(points)), np.float32)
+    places = points.astype(np.float32)  # a cosine of it takes a fifth of the time
     for field in out:
-        vectors = rng.standard_normal((waves, points.shape[1])) * (1.6 / size)
-        phases = rng.uniform(0, 2 * np.pi, waves)
-        field[:] = np.cos(points @ vectors.T + phases).sum(1) * np.sqrt(2 / waves)
+        vectors = (rng.standard_normal((waves, points.shape[1])) * (1.6 / size)).astype(np.float32)
+        phases = rng.uniform(0, 2 * np.pi, waves).astype(np.float32)
+        field[:] = np.cos(places @ vectors.T + phases).sum(1) * np.sqrt(2 / waves)
     return out

@@ -12,6 +12,7 @@ from garfast.morphable import MorphableModel
 from garfast.morphable.surface import fit_sphere, outline_distance, smooth_curve
 from garfast.synth.native import depth_map, num_attributes
 from garfast.synth.noise import smooth_fields
+from garfast.synth.quick import unit
 
 Floats = NDArray[np.float32]
 
@@ -123,7 +124,7 @@ def build_template(model: MorphableModel) -> HeadTemplate:
     outer_count = int((~inner_triangle).sum())
 
     mean = np.ascontiguousarray(mean_all[order])
-    basis = torch.cat([model.shape_basis, model.exp_basis]).float().numpy()[:, order]
+    basis = torch.cat([model.shape_basis, model.exp_basis]).float().numpy().take(order, axis=1)
     step = np.maximum(np.abs(basis).reshape(len(basis), -1).max(1), 1e-6).astype(np.float32) / 32767
     quantised = np.ascontiguousarray(np.round(basis / step[:, None, None]), np.int16)
     eyes_centre = landmarks_all[36:48].mean(0)
@@ -337,24 +338,22 @@ def _bake_openness(vertices: Floats, triangles: NDArray[np.int32]) -> Floats:
     from garfast.ops import vertex_normals
 
     normals = vertex_normals(torch.from_numpy(vertices), torch.from_numpy(triangles)).numpy()
-    out = np.zeros((2, 9, len(vertices)), np.float32)
     centre = 0.5 * (vertices.min(0) + vertices.max(0))
     reach = float(np.linalg.norm(vertices - centre, axis=1).max())
     camera = np.array([1 / reach, 1 / reach, 0, 0], np.float32)
-    for direction in sphere_directions(_DIRECTIONS):
+    directions = sphere_directions(_DIRECTIONS)
+    cosines = np.maximum(directions @ normals.T, 0) * np.float32(4 / _DIRECTIONS)  # [D, V]
+    free = np.empty(cosines.shape, bool)
+    for row, direction in zip(free, directions, strict=True):
         helper = np.array([0.0, 1.0, 0.0] if abs(direction[1]) < 0.9 else [1.0, 0.0, 0.0])
-        x = np.cross(helper, direction)
-        x /= np.linalg.norm(x)
-        frame = np.stack([x, np.cross(direction, x), direction])
-        seen = np.ascontiguousarray((vertices - centre) @ frame.T, np.float32)
+        x = unit(np.cross(helper, direction))
+        frame = np.stack([x, np.cross(direction, x), direction]).astype(np.float32)
+        seen = (vertices - centre) @ frame.T
         front = depth_map(seen, triangles, camera, _BAKE_SIZE)
         # Compare a little in front of the surface, at the nearest sample.
         probe = seen + 2.0 * normals @ frame.T
-        column = np.clip(((probe[:, 0] / reach + 1) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
-        row = np.clip(((1 - probe[:, 1] / reach) * 0.5 * _BAKE_SIZE).astype(int), 0, _BAKE_SIZE - 1)
-        free = front[row, column] < probe[:, 2] + 1.5
-        cosine = np.maximum(normals @ direction, 0) * (4 / _DIRECTIONS)
-        weights = harmonics(direction)[:, None]
-        out[0] += (cosine * free) * weights
-        out[1] += cosine * weights
-    return out
+        place = ((probe[:, :2] * np.array([1, -1], np.float32) / reach + 1) * (0.5 * _BAKE_SIZE)).astype(np.int32)
+        place = np.clip(place, 0, _BAKE_SIZE - 1)
+        row[:] = front[place[:, 1], place[:, 0]] < probe[:, 2] + 1.5
+    weights = harmonics(directions).T.astype(np.float32)  # [9, D]
+    return np.stack([weights @ (cosines * free), weights @ cosines])

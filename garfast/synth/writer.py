@@ -53,7 +53,7 @@ class DatasetPlan:
     models: tuple[tuple[str, float], ...]
     size: int = 128
     seed: int = 0
-    shard_size: int = 200
+    shard_size: int = 100
     plain: bool = False
     config: SynthConfig = field(default_factory=SynthConfig)
 
@@ -121,12 +121,13 @@ def write_dataset(plan: DatasetPlan, folder: str | os.PathLike[str], workers: in
     from tqdm import tqdm
 
     with tqdm(total=total, unit="face", disable=not progress) as bar:
+        workers = min(workers, len(todo))
         if workers == 1:
             _load(plan)
             for span in todo:
                 bar.update(_write_span(plan, str(target), span))
         else:
-            for written in _in_parallel(plan, target, todo, min(workers, len(todo))):
+            for written in _in_parallel(plan, target, todo, workers):
                 bar.update(written)
     return total
 

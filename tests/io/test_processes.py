@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from multiprocessing import get_all_start_methods
 
 import pytest
 import torch
 
 from garfast.errors import GarfastError
-from garfast.io.processes import one_thread_each, worker_pool
+from garfast.io.processes import expect_workers, one_thread_each, usable_cores, worker_pool
 
 
 def _threads() -> int:
@@ -40,6 +42,21 @@ def test_the_environment_comes_back_after_an_error(monkeypatch):
         fails()
     assert seen["OMP_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def _loaded() -> bool:
+    return "garfast.synth.faces" in sys.modules
+
+
+@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="workers are spawned on this system")
+def test_expected_workers_begin_with_what_takes_long_to_import():
+    expect_workers()
+    with worker_pool(1) as pool:
+        assert pool.submit(_loaded).result()
+
+
+def test_usable_cores():
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_a_killed_worker_is_one_sentence():
