@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from garfast.cli.options import refinement_options, refinement_settings
 from garfast.errors import GarfastError, ImageFileError
 
 if TYPE_CHECKING:
     from garfast.fit.batch import BatchReport
-    from garfast.fit.refine_config import RefineConfig
     from garfast.fit.result import FitResult
 
 EXAMPLE_OUTPUT = "fit-output"
@@ -57,8 +57,7 @@ class _FitCommand(click.Command):
     "there are weights of a renderer, else landmarks.",
 )
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
-@click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default, best or paper.")
-@click.option("--config", metavar="FILE", help="Settings of the full fit from a TOML file; see --show-config.")
+@refinement_options
 @click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
 @click.option(
     "--batch",
@@ -129,7 +128,7 @@ def command(
     from garfast.fit.sharing import process_count, sharing
     from garfast.landmarks.files import SUFFIXES
 
-    refinement = _settings(preset, config)
+    refinement = refinement_settings(preset, config)
     films: list[Path] = []
     if show_config:
         from garfast.fit.refine_file import config_text
@@ -255,17 +254,6 @@ def _fail(failed: Sequence[tuple[Path, str]], count: int, what: str) -> None:
     for path, sentence in failed:
         click.echo(f"  {path}: {sentence}", err=True)
     raise click.exceptions.Exit(1)
-
-
-def _settings(preset: str | None, config: str | None) -> RefineConfig:
-    from garfast.fit import refine_config
-    from garfast.fit.refine_file import load_config
-
-    if config is None:
-        return refine_config.preset(preset or "default")
-    if preset is not None:
-        raise click.UsageError("--config and --preset exclude each other: a file may name its preset.")
-    return load_config(config)
 
 
 def _several_gpus() -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from garfast.io.atomic import check_writable
+
+if TYPE_CHECKING:
+    from garfast.fit.refine_config import RefineConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,6 +64,32 @@ def impl_option(function: F) -> F:
         show_default=True,
         help="Implementation of the operators.",
     )(function)
+
+
+def refinement_options(function: F) -> F:
+    """``--preset NAME`` and ``--config FILE``, passed as ``preset`` and ``config``, for :func:`refinement_settings`."""
+    file = click.option(
+        "--config", metavar="FILE", help="Settings of the full fit from a TOML file; see `garfast fit --show-config`."
+    )
+    return click.option("--preset", metavar="NAME", help="Settings of the full fit: fast, default, best or paper.")(
+        file(function)
+    )
+
+
+def refinement_settings(preset: str | None, config: str | None) -> RefineConfig:
+    """The settings that :func:`refinement_options` ask for; those of the default preset where they ask for none.
+
+    Raises:
+        ArgumentError: there is no such preset, or the file cannot be used.
+    """
+    from garfast.fit import refine_config
+    from garfast.fit.refine_file import load_config
+
+    if config is None:
+        return refine_config.preset(preset or "default")
+    if preset is not None:
+        raise click.UsageError("--config and --preset exclude each other: a file may name its preset.")
+    return load_config(config)
 
 
 def _device_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:

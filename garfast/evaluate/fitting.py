@@ -71,7 +71,6 @@ class Fits:
 
         Raises:
             WeightsFileError: networks are missing or cannot be used for a fit.
-            ArgumentError: a preset is unknown.
         """
         for row in rows:
             if row.kind != "mean" and row not in self._stages:
@@ -81,7 +80,6 @@ class Fits:
         if row.kind == "landmarks":
             return (landmark_stage(self.projection),)
         from garfast.fit.pipeline import default_stages
-        from garfast.fit.refine_config import preset
 
         if row.weights not in self._renderers:
             self._renderers[row.weights] = load_renderer(row.weights, device=self.model.device)
@@ -89,8 +87,7 @@ class Fits:
         if row.start != "inverter":
             blind = RandomCodes(renderer.generator) if row.start == "random" else None
             renderer = replace(renderer, inverter=cast("Inverter | None", blind))
-        refinement = preset(row.preset) if row.kind == "full" else None
-        stages = default_stages(self.projection, renderer=renderer, refinement=refinement)
+        stages = default_stages(self.projection, renderer=renderer, refinement=row.refinement)
         return tuple(stage for stage in stages if stage.name not in _PICTURES)
 
 

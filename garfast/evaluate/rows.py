@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from garfast.errors import ArgumentError, WeightsFileError
-from garfast.fit import refine_config
+from garfast.fit.refine_config import RefineConfig, preset
+from garfast.fit.refine_file import config_text
 
 KINDS = ("mean", "landmarks", "inversion", "full")
 """How far a fit goes: the model's mean face, the landmark fit, and the fit's further stages."""
@@ -29,7 +30,7 @@ class Row:
         name: in the table.
         kind: one of `KINDS`.
         weights: folder of the renderer's networks; the shipped ones where None.
-        preset: of the refinement.
+        refinement: its settings where there is one.
         start: one of `STARTS`.
         digest: of the files with the renderer's networks, so that results of other networks are not taken for these.
     """
@@ -37,7 +38,7 @@ class Row:
     name: str
     kind: str
     weights: str | None = None
-    preset: str = "default"
+    refinement: RefineConfig | None = None
     start: str = "inverter"
     digest: str = ""
 
@@ -51,24 +52,28 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; two rows with the same values give the same fits."""
-        return asdict(self)
+        settings = None if self.refinement is None else config_text(self.refinement)
+        return asdict(self) | {"refinement": settings}
 
 
-def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str = "default") -> tuple[Row, ...]:
+def make_rows(
+    stages: Iterable[str], variants: Sequence[str] = (), refinement: RefineConfig | None = None
+) -> tuple[Row, ...]:
     """The rows that the command line asks for.
 
     Args:
         stages: names among `KINDS`, one row each, with the shipped renderer.
         variants: ``NAME=FOLDER[:OPTION]``, one row each: the full fit with the renderer in that folder (the shipped one
             where FOLDER is empty); the options are in `VARIANT_OPTIONS`.
-        preset: of the refinement.
+        refinement: settings of full fits; those of the default preset where None.
 
     Raises:
         ArgumentError: a name, a variant or an option is not known, a name comes twice, or a start does not go with the
-            preset.
+            settings.
         WeightsFileError: a folder holds no renderer.
     """
-    rows = [make_row(kind, preset=preset) for kind in stages]
+    refinement = refinement or preset("default")
+    rows = [make_row(kind, refinement=refinement) for kind in stages]
     for text in variants:
         name, equals, rest = text.partition("=")
         if not equals or not name:
@@ -81,12 +86,12 @@ def make_rows(stages: Iterable[str], variants: Sequence[str] = (), preset: str =
                 f"the variant {name!r} has the unknown option {option!r}: expected {', '.join(VARIANT_OPTIONS)}"
             )
         start = VARIANT_OPTIONS.get(option, "inverter")
-        if start == "mean" and refine_config.preset(preset).latent == "z":
+        if start == "mean" and refinement.latent == "z":
             raise ArgumentError(
-                f"the variant {name!r} would start from the mean style, which no code z has: with the preset "
-                f"{preset!r} use :random"
+                f"the variant {name!r} would start from the mean style, which no code z has: with settings that "
+                "descend on z, as the preset 'paper' does, use :random"
             )
-        rows.append(replace(make_row("full", folder or None, preset), name=name, start=start))
+        rows.append(replace(make_row("full", folder or None, refinement), name=name, start=start))
     names = [row.name for row in rows]
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
@@ -103,8 +108,9 @@ def furthest_kind() -> str:
     return "full" if (SHIPPED / "generator.safetensors").is_file() else "landmarks"
 
 
-def make_row(kind: str, weights: str | None = None, preset: str = "default") -> Row:
-    """One row of a kind, with the renderer in a folder (the shipped one where None).
+def make_row(kind: str, weights: str | None = None, refinement: RefineConfig | None = None) -> Row:
+    """One row of a kind, with the renderer in a folder (the shipped one where None) and settings of the full fit (those
+    of the default preset where None).
 
     Raises:
         ArgumentError: the kind is not known.
@@ -114,7 +120,8 @@ def make_row(kind: str, weights: str | None = None, preset: str = "default") -> 
 
     if kind not in ("inversion", "full"):
         return Row(kind, kind, weights)
-    return Row(kind, kind, weights, preset, digest=_digest(SHIPPED if weights is None else Path(weights)))
+    settings = refinement or preset("default") if kind == "full" else None
+    return Row(kind, kind, weights, settings, digest=_digest(SHIPPED if weights is None else Path(weights)))
 
 
 def _digest(folder: Path) -> str:

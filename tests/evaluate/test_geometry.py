@@ -12,6 +12,7 @@ from garfast.evaluate.fitting import RandomCodes
 from garfast.evaluate.geometry import GeometryEvaluator, GeometryPlan, TrueSample, evaluate_geometry, row_errors
 from garfast.evaluate.geometry_report import write_geometry_report
 from garfast.evaluate.rows import make_rows
+from garfast.fit.refine_config import preset
 from garfast.morphable import OrthographicCamera, Pose
 from garfast.networks.renderer import save_renderer
 from tests.evaluate.renderers import random_renderer
@@ -118,18 +119,20 @@ def test_faces_that_are_not_found_are_counted(evaluator, tmp_path, monkeypatch):
 
 def test_rows_are_named_by_stage_and_variant(tmp_path):
     (tmp_path / "generator.safetensors").write_bytes(b"weights")
-    rows = make_rows(("mean", "full"), (f"other={tmp_path}:no-inverter", "plain=:random", f"c={tmp_path}"), "fast")
-    assert [(row.name, row.kind, row.start, row.preset) for row in rows] == [
-        ("mean", "mean", "inverter", "default"),
-        ("full", "full", "inverter", "fast"),
-        ("other", "full", "mean", "fast"),
-        ("plain", "full", "random", "fast"),
-        ("c", "full", "inverter", "fast"),
+    fast = preset("fast")
+    rows = make_rows(("mean", "full"), (f"other={tmp_path}:no-inverter", "plain=:random", f"c={tmp_path}"), fast)
+    assert [(row.name, row.kind, row.start, row.refinement) for row in rows] == [
+        ("mean", "mean", "inverter", None),
+        ("full", "full", "inverter", fast),
+        ("other", "full", "mean", fast),
+        ("plain", "full", "random", fast),
+        ("c", "full", "inverter", fast),
     ]
+    assert make_rows(("full",))[0].to_dict() != rows[1].to_dict()
     assert rows[2].weights == str(tmp_path)
     assert rows[2].digest == rows[4].digest != rows[3].digest
     with pytest.raises(ArgumentError, match="use :random"):
-        make_rows((), ("x=:no-inverter",), "paper")
+        make_rows((), ("x=:no-inverter",), preset("paper"))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +176,7 @@ def test_a_full_fit_with_a_renderer_of_ones_own(tiny_model, tmp_path):
     """Untrained networks: what is tested is that every stage runs, from the inverter's code and from others."""
     folder = tmp_path / "weights"
     save_renderer(folder, random_renderer())
-    rows = make_rows((), (f"own={folder}", f"mean={folder}:no-inverter", f"random={folder}:random"), "fast")
+    rows = make_rows((), (f"own={folder}", f"mean={folder}:no-inverter", f"random={folder}:random"), preset("fast"))
     evaluator = GeometryEvaluator(PLAN, rows, model=tiny_model, samples=tiny_samples(tiny_model))
     report = evaluator.face(0)
     for name in ("own", "mean", "random"):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option, out_folder_option
+from garfast.cli.options import (
+    device_option,
+    model_option,
+    out_folder_option,
+    refinement_options,
+    refinement_settings,
+)
 
 
 @click.command()
@@ -32,7 +38,7 @@ from garfast.cli.options import device_option, model_option, out_folder_option
     "--landmarks", type=click.Choice(["auto", "embedded", "face-alignment"]), default="auto", show_default=True
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Renderer of the fit; the shipped one when left out.")
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
+@refinement_options
 @model_option
 @device_option
 def command(
@@ -46,7 +52,8 @@ def command(
     stages: str | None,
     landmarks: str,
     weights: Path | None,
-    preset: str,
+    preset: str | None,
+    config: str | None,
     model: str | None,
     device: str,
 ) -> None:
@@ -67,17 +74,19 @@ def command(
     from garfast.morphable import load_model
 
     stages = stages or (furthest_kind() if weights is None else "full")
-    config = ScanConfig(radius=radius, scale=scale, direction=direction)
+    scan_config = ScanConfig(radius=radius, scale=scale, direction=direction)
     subjects = find_subjects(predictions)
     loaded = load_model(model)
-    row = make_row(stages, None if weights is None else str(weights), preset)
+    row = make_row(stages, None if weights is None else str(weights), refinement_settings(preset, config))
     fits = Fits(loaded, device=device)
 
     def fit(path: Path) -> np.ndarray:
         photo = read_image(path)
         return fits.coefficients(row, photo, detect(photo, method=landmarks, path=path, device=device)[0])[0]
 
-    results = evaluate_florence(subjects, scans, frames=frames, config=config, model=loaded, fit=fit, progress=True)
+    results = evaluate_florence(
+        subjects, scans, frames=frames, config=scan_config, model=loaded, fit=fit, progress=True
+    )
     settings = {
         "predictions": predictions,
         "scans": scans,

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option, out_folder_option
+from garfast.cli.options import (
+    device_option,
+    model_option,
+    out_folder_option,
+    refinement_options,
+    refinement_settings,
+)
 
 
 @click.command()
@@ -28,7 +34,7 @@ from garfast.cli.options import device_option, model_option, out_folder_option
     help="A row: the full fit with the renderer in FOLDER (the shipped one when empty); OPTION: "
     "no-inverter (start from the mean style) or random (from a random code). Repeat.",
 )
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
+@refinement_options
 @click.option(
     "--landmarks",
     type=click.Choice(["embedded", "face-alignment", "truth"]),
@@ -55,7 +61,8 @@ def command(
     model: str | None,
     stages: tuple[str, ...],
     variants: tuple[str, ...],
-    preset: str,
+    preset: str | None,
+    config: str | None,
     landmarks: str,
     pictures: str,
     size: int,
@@ -88,7 +95,8 @@ def command(
         projection=projection,
         radius=radius,
     )
-    rows = make_rows(stages or dict.fromkeys(("mean", "landmarks", furthest_kind())), variants, preset)
+    kinds = stages or dict.fromkeys(("mean", "landmarks", furthest_kind()))
+    rows = make_rows(kinds, variants, refinement_settings(preset, config))
     reports = evaluate_geometry(plan, rows, out, workers=workers, device=device, progress=True)
     click.echo(write_geometry_report(plan, rows, reports, out), nl=False)
     click.echo(f"written to {out}")

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from garfast.cli.options import device_option, model_option, out_folder_option
+from garfast.cli.options import (
+    device_option,
+    model_option,
+    out_folder_option,
+    refinement_options,
+    refinement_settings,
+)
 
 
 @click.command()
@@ -40,7 +46,7 @@ from garfast.cli.options import device_option, model_option, out_folder_option
     help="Coordinates of the centre of the top left pixel in the .mat files (MATLAB counts from 1).",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Renderer of the fit; the shipped one when left out.")
-@click.option("--preset", default="default", show_default=True, help="Of the full fit: fast, default, best or paper.")
+@refinement_options
 @click.option("--limit", type=click.IntRange(min=1), help="Only so many photographs, the first by name.")
 @model_option
 @device_option
@@ -53,7 +59,8 @@ def command(
     jaw: str,
     origin: float,
     weights: Path | None,
-    preset: str,
+    preset: str | None,
+    config: str | None,
     limit: int | None,
     model: str | None,
     device: str,
@@ -85,7 +92,7 @@ def command(
     found = DetectorPredictor(detector, box=box, jaw=jaw)
     predictor: Predictor = found
     if predict != "detector":
-        row = make_row(predict, None if weights is None else str(weights), preset)
+        row = make_row(predict, None if weights is None else str(weights), refinement_settings(preset, config))
         # A fit lets the jaw's landmarks slide along the outline.
         found = DetectorPredictor(detector, box=box, jaw="contour")
         predictor = FitPredictor(found, Fits(load_model(model), device=device), row)
