@@ -58,6 +58,12 @@ class _FitCommand(click.Command):
 )
 @click.option("--weights", metavar="FOLDER", help="The renderer's networks. Default: those that come with the package.")
 @refinement_options
+@click.option(
+    "--texture-size",
+    type=click.IntRange(64, 8192),
+    metavar="PIXELS",
+    help="Side of the texture. Default: 512, or 1024 where the photograph shows more than that holds.",
+)
 @click.option("--show-config", is_flag=True, help="Print the settings as TOML, ready to be changed, and stop.")
 @click.option(
     "--batch",
@@ -91,6 +97,7 @@ def command(
     weights: str | None,
     preset: str | None,
     config: str | None,
+    texture_size: int | None,
     show_config: bool,
     batch: int,
     same_person: bool,
@@ -158,6 +165,7 @@ def command(
         stages=stages,
         weights=weights,
         refinement=refinement,
+        texture_size=texture_size,
     )
     if process_count() > 1 and (films or sequence or same_person):
         what = "--same-person" if same_person else "a film"

@@ -25,7 +25,7 @@ from garfast.fit.stages import (
     shared_landmark_stage,
     texture_stage,
 )
-from garfast.fit.texture import TEXTURE_SIZE, unwrap
+from garfast.fit.texture import unwrap
 from garfast.io.digest import file_digest
 from garfast.io.images import as_image
 from garfast.landmarks import Detection, select_faces
@@ -54,6 +54,7 @@ def fit(
     stages: str | Sequence[Stage] | None = None,
     weights: str | os.PathLike[str] | None = None,
     refinement: str | RefineConfig = "default",
+    texture_size: int | None = None,
 ) -> FitResult:
     """Fit one face of a photograph.
 
@@ -70,6 +71,7 @@ def fit(
             else landmarks. Or stages of your own.
         weights: folder with the renderer's networks; None for those that come with the package.
         refinement: settings of the full fit, or the name of a preset: 'fast', 'default', 'best' or 'paper'.
+        texture_size: side of the texture; None for 512, or 1024 where the photograph shows more than that holds.
 
     Raises:
         ImageFileError, ModelFileError, NoFaceError, LandmarkError, WeightsFileError, ArgumentError: one sentence each.
@@ -82,6 +84,7 @@ def fit(
         stages=stages,
         weights=weights,
         refinement=refinement,
+        texture_size=texture_size,
     )
     photo = as_image(image)
     source = Path(image) if isinstance(image, (str, os.PathLike)) else None
@@ -102,6 +105,7 @@ def fit_faces(
     stages: str | Sequence[Stage] | None = None,
     weights: str | os.PathLike[str] | None = None,
     refinement: str | RefineConfig = "default",
+    texture_size: int | None = None,
 ) -> list[FitResult]:
     """Fit every face of a photograph, the largest first; arguments and errors are those of `fit`."""
     fitter = Fitter(
@@ -112,6 +116,7 @@ def fit_faces(
         stages=stages,
         weights=weights,
         refinement=refinement,
+        texture_size=texture_size,
     )
     photo = as_image(image)
     source = Path(image) if isinstance(image, (str, os.PathLike)) else None
@@ -124,7 +129,7 @@ def fit_faces(
 
 def default_stages(
     projection: str = "orthographic",
-    texture_size: int = TEXTURE_SIZE,
+    texture_size: int | None = None,
     *,
     renderer: Renderer | None = None,
     refinement: RefineConfig | None = None,
@@ -134,7 +139,7 @@ def default_stages(
     """Landmarks, inversion (with a renderer), refinement (with settings for it as well), geometry, texture.
 
     With ``shared_shape``, all faces that are fitted together are one person's; ``at_once`` of them at a time go through
-    the renderer's networks, None: all.
+    the renderer's networks, None: all. ``texture_size`` is as for `fit`.
     """
     between: tuple[Stage, ...] = ()
     if renderer is not None:
@@ -183,6 +188,7 @@ class Fitter:
         stages: str | Sequence[Stage] | None = None,
         weights: str | os.PathLike[str] | None = None,
         refinement: str | RefineConfig = "default",
+        texture_size: int | None = None,
         shared_shape: bool = False,
         at_once: int | None = None,
     ) -> None:
@@ -204,6 +210,7 @@ class Fitter:
             self._choose(stages, weights, refinement)
             stages = default_stages(
                 projection,
+                texture_size,
                 renderer=self.renderer,
                 refinement=self.refinement,
                 shared_shape=shared_shape,

@@ -17,7 +17,7 @@ from garfast.fit.landmark_geometry import with_contour
 from garfast.fit.pictures import picture_size
 from garfast.fit.rendering import Box, rasterize_crop
 from garfast.fit.result import StageRecord
-from garfast.fit.texture import TEXTURE_SIZE, sample_texture
+from garfast.fit.texture import sample_texture
 from garfast.landmarks import Detection
 from garfast.morphable import Camera, MorphableModel, Pose
 
@@ -241,8 +241,8 @@ def geometry_stage() -> Stage:
     return Stage("geometry", run)
 
 
-def texture_stage(size: int = TEXTURE_SIZE) -> Stage:
-    """The texture, sampled from the photograph."""
+def texture_stage(size: int | None = None) -> Stage:
+    """The texture, sampled from the photograph; ``size`` as for `sample_texture`."""
 
     def run(state: FitState) -> dict[str, Any]:
         vertices = known(state.vertices_camera, "vertices_camera")

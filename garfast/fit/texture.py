@@ -22,7 +22,7 @@ from garfast.fit.rendering import Box, box_of_points, rasterize_crop
 from garfast.morphable import Camera, MorphableModel
 from garfast.ops import RasterOutput, rasterize_normals, vertex_normals
 
-TEXTURE_SIZE = 1024
+_SIZES = (512, 1024)  # one of which a texture takes by itself
 
 # The cosine between normal and view direction below which the photograph is not used, and above which it is trusted.
 _FACING = (0.20, 0.55)
@@ -59,7 +59,7 @@ def unwrap(model: MorphableModel) -> Unwrapping:
 
 @torch.no_grad()
 def sample_texture(
-    photo: np.ndarray, vertices: Tensor, model: MorphableModel, camera: Camera, *, size: int = TEXTURE_SIZE
+    photo: np.ndarray, vertices: Tensor, model: MorphableModel, camera: Camera, *, size: int | None = None
 ) -> np.ndarray:
     """The texture of one face.
 
@@ -68,12 +68,12 @@ def sample_texture(
         vertices: [V,3] the fitted mesh in camera space, mm.
         model: the mesh's topology, texture coordinates, mirror table and regions.
         camera: of a batch of 1.
-        size: side of the square texture.
+        size: side of the square texture; None takes 512 where that holds all that the photograph shows, else 1024.
 
     Returns:
         uint8 [size,size,3]; row 0 is v = 1.
     """
-    texels = _texels(model, size)
+    texels = _texels(model, _fitting_size(vertices, model, camera) if size is None else size)
     view = _PhotoView.of(photo, vertices, model, camera, texels)
     corners, regions = texels.corners, texels.regions
     colour, weight, rim = view.look_at(corners)
@@ -94,6 +94,19 @@ def sample_texture(
     colour = (weight * colour.clamp(0, 1) + (certain - weight) * prior) / certain.clamp_min(1e-12)
     padded = texels.islands.pad(texels.islands.fill(colour, certain))
     return (padded.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+
+def _fitting_size(vertices: Tensor, model: MorphableModel, camera: Camera) -> int:
+    """The smallest size at which texels are about as fine as the pixels in which the photograph shows the face."""
+    around = box_of_points(camera.project(vertices[None])[0])
+    fine = (size for size in _SIZES[:-1] if _pixels_per_texel(around.width * around.height, _texels(model, size)) <= 1)
+    return next(fine, _SIZES[-1])
+
+
+def _pixels_per_texel(pixels: float, texels: _Texels) -> float:
+    """How much finer than a texture a photograph is that shows the mesh in so many pixels, as a ratio of lengths:
+    roughly half of the texels face the camera and share them."""
+    return float((pixels / max(len(texels.at) / 2, 1)) ** 0.5)
 
 
 class _Texels:
@@ -177,9 +190,9 @@ class _Texels:
         return smooth_step(torch.minimum(mean[0], weight), 0.15, 1.0) * self.inside
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=len(_SIZES))
 def _texels(model: MorphableModel, size: int) -> _Texels:
-    """Of one model and size at a time, for the photographs of a folder, which have them in common."""
+    """Of one model in each size, for the photographs of a folder, which have them in common."""
     return _Texels(model, size)
 
 
@@ -218,7 +231,7 @@ class _PhotoView(NamedTuple):
         millimetres = float(spread) / max(around.width, around.height)
         reach = (radius + 1) * millimetres * square.width / _VISIBILITY_PIXELS
         inside = _outline_distance(output.mask[0, 0] > 0.5).to(vertices)[None, None]
-        pixels, box = _crop(photo, around, len(texels.at), vertices)
+        pixels, box = _crop(photo, around, texels, vertices)
         normals = vertex_normals(vertices[None], model.triangles, adjacency=model.adjacency)[0]
         return cls(texels, vertices, normals, camera, pixels, box, nearest, square, reach, inside)
 
@@ -268,7 +281,7 @@ def _sample(image: Tensor, at: Tensor, box: Box, mode: str) -> Tensor:
     return F.grid_sample(image, grid, mode=mode, padding_mode="border", align_corners=False)[0, :, 0].T
 
 
-def _crop(photo: np.ndarray, around: Box, num_texels: int, like: Tensor) -> tuple[Tensor, Box]:
+def _crop(photo: np.ndarray, around: Box, texels: _Texels, like: Tensor) -> tuple[Tensor, Box]:
     """The part of a photograph around a face [1,3,h,w] in 0..1, and where exactly it lies.
 
     A photograph finer than the texture is shrunk first: sampling it point by point would pick up its noise.
@@ -281,8 +294,7 @@ def _crop(photo: np.ndarray, around: Box, num_texels: int, like: Tensor) -> tupl
     if x0 >= x1 or y0 >= y1:  # the face lies outside; any pixel does, for none is used
         x0, y0, x1, y1 = 0, 0, 1, 1
     part = photo[y0:y1, x0:x1]
-    # Roughly half of the texels face the camera; they share the face's pixels.
-    finer = float(np.sqrt(part.shape[0] * part.shape[1] / max(num_texels / 2, 1)))
+    finer = _pixels_per_texel(part.shape[0] * part.shape[1], texels)
     if finer > 1.3:
         size = (max(round(part.shape[1] / finer), 1), max(round(part.shape[0] / finer), 1))
         part = np.asarray(Image.fromarray(np.ascontiguousarray(part)).resize(size, Image.Resampling.BOX))

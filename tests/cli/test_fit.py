@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from click.testing import CliRunner, Result
 
 from garfast.cli import main
 from garfast.fit.output import OUTPUT_FILES
-from garfast.fit.pipeline import default_stages
-from garfast.io.images import write_image
+from garfast.io.images import read_image, write_image
 from garfast.io.parameters import load_parameters
 from garfast.morphable import MorphableModel
 from tests.tiny_face import make_scene, write_pts
@@ -30,7 +28,7 @@ def photos(tmp_path: Path, tiny_model: MorphableModel, monkeypatch: pytest.Monke
     tiny_model.save(tmp_path / "tiny.npz")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GARFAST_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("garfast.fit.pipeline.default_stages", partial(default_stages, texture_size=32))
+    monkeypatch.setattr("garfast.fit.texture._SIZES", (32,))
     for picture in ("sheet_picture", "overlay_picture"):
         monkeypatch.setattr(f"garfast.fit.output.{picture}", lambda result: np.zeros((4, 4, 3), np.uint8))
     return tmp_path / "photos"
@@ -51,6 +49,12 @@ def test_one_photograph(photos: Path, tmp_path: Path) -> None:
     again = fit("photos/a.png", "-o", "out", "--landmarks", "file")
     assert again.exit_code == 0
     assert "done already" in again.output
+
+
+def test_a_texture_of_another_size(photos: Path, tmp_path: Path) -> None:
+    result = fit("photos/a.png", "-o", "out", "--landmarks", "file", "--texture-size", "64")
+    assert result.exit_code == 0, result.output
+    assert read_image(tmp_path / "out" / "a" / "mesh.png").shape == (64, 64, 3)
 
 
 def test_a_name_that_no_file_can_have(photos: Path) -> None:

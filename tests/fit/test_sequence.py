@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from click.testing import CliRunner
 
 from garfast.cli import main
 from garfast.errors import ArgumentError, NoFaceError, OutputError
-from garfast.fit.pipeline import default_stages
 from garfast.fit.saved_face import load_face
 from garfast.fit.sequence import FittedSequence, described, fit_sequence, track
 from garfast.fit.sequence_output import best_frame, frame_parameters, overlay, save_sequence
@@ -161,7 +159,7 @@ def home(tmp_path: Path, tiny_model: MorphableModel, monkeypatch: pytest.MonkeyP
         write_pts(tmp_path / "frames" / f"f{number + 9}.pts", scene.landmarks)
     tiny_model.save(tmp_path / "tiny.npz")
     monkeypatch.setattr("garfast.fit.sequence_output._TEXTURE", 32)
-    monkeypatch.setattr("garfast.fit.pipeline.default_stages", partial(default_stages, texture_size=32))
+    monkeypatch.setattr("garfast.fit.texture._SIZES", (32,))
     for picture in ("sheet_picture", "overlay_picture"):
         monkeypatch.setattr(f"garfast.fit.output.{picture}", lambda result: np.zeros((4, 4, 3), np.uint8))
     monkeypatch.chdir(tmp_path)

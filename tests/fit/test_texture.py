@@ -69,6 +69,15 @@ def test_pinhole_and_a_face_beyond_the_border(tiny_model: MorphableModel) -> Non
     assert len(np.unique(sample_texture(scene.photo, away, tiny_model, outside, size=32).reshape(-1, 3), axis=0)) < 5
 
 
+@pytest.mark.parametrize(("size", "scale", "side"), [((240, 200), 0.9, 512), ((1000, 900), 4.5, 1024)])
+def test_the_texture_is_as_fine_as_the_photograph(
+    tiny_model: MorphableModel, size: tuple[int, int], scale: float, side: int
+) -> None:
+    scene = make_scene(tiny_model, size=size, scale=scale)
+    texture = sample_texture(scene.photo, scene.vertices[0], tiny_model, scene.camera)
+    assert texture.shape == (side, side, 3)
+
+
 def test_a_model_without_texture_coordinates(tiny_model: MorphableModel) -> None:
     bare = dataclasses.replace(
         tiny_model, uv=torch.zeros(0, 2), uv_triangles=torch.zeros(0, 3, dtype=torch.int32), regions={}
