@@ -97,12 +97,21 @@ def test_completion_prints_a_script(shell):
     assert "_GARFAST_COMPLETE" in result.output
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
-def test_commands_ask_for_huge_pages_unless_told_otherwise(monkeypatch, before, after):
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "")  # so that what is set here is undone
-    if before is None:
-        monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    else:
-        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "5000"}),
+        ({"THP_MEM_ALLOC_ENABLE": "0"}, {"THP_MEM_ALLOC_ENABLE": "0", "GOMP_SPINCOUNT": "5000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"THP_MEM_ALLOC_ENABLE": "1", "OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_commands_set_pytorch_up_unless_told_otherwise(monkeypatch, before, after):
+    names = ("THP_MEM_ALLOC_ENABLE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
     CliRunner().invoke(main, ["completion", "bash"])
-    assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
+    assert {name: os.environ[name] for name in names if name in os.environ} == after
