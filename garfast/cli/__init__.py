@@ -14,6 +14,7 @@ import click
 from garfast import __version__
 from garfast.cli.lazy import LazyGroup
 from garfast.errors import GarfastError, GarfastWarning
+from garfast.io.cores import scheduled_cores, usable_cores
 
 # command name -> (module that defines `command`, one line for `garfast --help`)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -65,6 +66,10 @@ def _set_up_pytorch() -> None:
     # of the time.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # Of a container's limit OpenMP knows nothing: on 64 cores, of whose time two cores' worth may be used, it would
+    # have 64 threads wait for one another.
+    if usable_cores() < scheduled_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
 
 
 def _show_warning(

@@ -61,7 +61,8 @@ def command(
 
     Run again with the same options to continue what was interrupted.
     """
-    from garfast.io.processes import expect_workers, usable_cores
+    from garfast.io.cores import usable_cores
+    from garfast.io.processes import expect_workers
 
     workers = min(workers or usable_cores(), -(-count // shard_size))
     if workers > 1:

@@ -34,13 +34,6 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _nothing() -> None:
     pass
 

@@ -115,3 +115,15 @@ def test_commands_set_pytorch_up_unless_told_otherwise(monkeypatch, before, afte
         monkeypatch.setenv(name, value)
     CliRunner().invoke(main, ["completion", "bash"])
     assert {name: os.environ[name] for name in names if name in os.environ} == after
+
+
+def test_commands_have_no_more_threads_than_a_container_has_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("garfast.cli.scheduled_cores", lambda: 8)
+    monkeypatch.setattr("garfast.cli.usable_cores", lambda: 8)
+    CliRunner().invoke(main, ["completion", "bash"])
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setattr("garfast.cli.usable_cores", lambda: 1)
+    CliRunner().invoke(main, ["completion", "bash"])
+    assert os.environ["OMP_NUM_THREADS"] == "1"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from garfast.errors import GarfastError
-from garfast.io.processes import expect_workers, one_thread_each, usable_cores, worker_pool
+from garfast.io.processes import expect_workers, one_thread_each, worker_pool
 
 
 def _threads() -> int:
@@ -53,10 +53,6 @@ def test_expected_workers_begin_with_what_takes_long_to_import():
     expect_workers()
     with worker_pool(1) as pool:
         assert pool.submit(_loaded).result()
-
-
-def test_usable_cores():
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
 
 
 def test_a_killed_worker_is_one_sentence():
