@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -22,8 +23,14 @@ _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 def one_thread_each() -> Iterator[None]:
     """Processes that are started within have one thread: PyTorch's, NumPy's and the kernels' are limited through the
     environment, which all of them read when they are loaded."""
-    before = {name: os.environ.get(name) for name in _THREAD_LIMITS}
-    os.environ.update(dict.fromkeys(_THREAD_LIMITS, "1"))
+    with _environment(dict.fromkeys(_THREAD_LIMITS, "1")):
+        yield
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -48,7 +55,8 @@ def _begin(initializer: Callable[..., object], initargs: tuple[Any, ...]) -> Non
 def _context() -> BaseContext:
     """Workers are forked from a process that has imported much and done nothing: one that has used OpenMP or a GPU, as
     this one may have, must not be forked."""
-    if "forkserver" not in get_all_start_methods():
+    # Before Python 3.11 that process would import what lies in the working directory.
+    if "forkserver" not in get_all_start_methods() or sys.version_info < (3, 11):
         return get_context("spawn")
     context = get_context("forkserver")
     context.set_forkserver_preload([_PRELOADED])
@@ -61,7 +69,9 @@ def expect_workers() -> None:
     For programs that have something to import or to read before they open a pool.
     """
     if _context().get_start_method() == "forkserver":
-        with one_thread_each():
+        # It is to import what this process would, which older versions of Python do not see to.
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        with one_thread_each(), _environment({"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}):
             forkserver.ensure_running()
 
 
@@ -74,6 +84,7 @@ def worker_pool(
     Raises:
         GarfastError: a worker process was killed.
     """
+    expect_workers()
     with (
         one_thread_each(),
         ProcessPoolExecutor(workers, _context(), initializer=_begin, initargs=(initializer, initargs)) as pool,

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from multiprocessing import get_all_start_methods
+from pathlib import Path
 
 import pytest
 import torch
 
+import garfast
 from garfast.errors import GarfastError
 from garfast.io.processes import expect_workers, one_thread_each, worker_pool
 
@@ -48,7 +51,32 @@ def _loaded() -> bool:
     return "garfast.synth.faces" in sys.modules
 
 
-@pytest.mark.skipif("forkserver" not in get_all_start_methods(), reason="workers are spawned on this system")
+def test_workers_import_what_this_process_does(tmp_path):
+    """Not what lies in the working directory, such as a clone whose kernels are not built."""
+    other = tmp_path / "here" / "garfast"
+    (other / "synth").mkdir(parents=True)
+    for name in ("__init__.py", "synth/__init__.py", "synth/faces.py"):
+        (other / name).touch()
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from garfast.io.processes import worker_pool\n"
+        "def where():\n"
+        "    import garfast\n"
+        "    return garfast.__file__\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_pool(1) as pool:\n"
+        "        print(pool.submit(where).result())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(garfast.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path / "here", env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == garfast.__file__, done.stderr
+
+
+@pytest.mark.skipif(
+    "forkserver" not in get_all_start_methods() or sys.version_info < (3, 11), reason="workers are spawned here"
+)
 def test_expected_workers_begin_with_what_takes_long_to_import():
     expect_workers()
     with worker_pool(1) as pool:
