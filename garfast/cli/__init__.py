@@ -68,8 +68,9 @@ def _set_up_pytorch() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Of a container's limit OpenMP knows nothing: on 64 cores, of whose time two cores' worth may be used, it would
     # have 64 threads wait for one another.
-    if usable_cores() < scheduled_cores():
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))
+    cores = usable_cores()
+    if cores < scheduled_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
 
 
 def _show_warning(

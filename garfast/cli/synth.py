@@ -64,8 +64,8 @@ def command(
     from garfast.io.cores import usable_cores
     from garfast.io.processes import expect_workers
 
-    workers = min(workers or usable_cores(), -(-count // shard_size))
-    if workers > 1:
+    workers = workers or usable_cores()
+    if workers > 1 and count > shard_size:
         expect_workers()  # they import what they need while this process does
     from garfast.synth.config import SynthConfig
     from garfast.synth.writer import DatasetPlan, load_faces, parse_models, write_dataset
