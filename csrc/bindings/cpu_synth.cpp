@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 
 #include "cpu_bindings.h"
+#include "garfast/simplify_mesh.h"
 #include "garfast/synth.h"
 
 // Dozens of arrays go into each picture: they are checked here, for a tenth of what asking them in Python for their
@@ -94,6 +95,13 @@ void develop(Floats light, Floats gain, Floats curve, Floats noise, BytesOut pic
   GARFAST_CALL_CPU(synth_develop, p);
 }
 
+void simplify(Array<const double> points, Array<const uint8_t> fixed, Array<int32_t> triangles, double tolerance,
+              double longest, int64_t num_vertices, int64_t num_triangles, int64_t size, int64_t num_poses) {
+  const SimplifyMeshParams p{points,       fixed,         triangles, tolerance, longest,
+                             num_vertices, num_triangles, size,      num_poses};
+  GARFAST_CALL_CPU(simplify_mesh, p);
+}
+
 }  // namespace synth_binding
 
 void bind_synth(py::module_& m) {
@@ -106,6 +114,7 @@ void bind_synth(py::module_& m) {
   m.def("synth_resolve", &resolve, nogil);
   m.def("synth_compose", &compose, nogil);
   m.def("synth_develop", &develop, nogil);
+  m.def("simplify_mesh", &simplify, nogil);
   py::list names;
 #define GARFAST_SYNTH_NAME(name) names.append(#name);
   GARFAST_SYNTH_PARAMETERS(GARFAST_SYNTH_NAME)

@@ -32,6 +32,8 @@ class SynthConfig:
             expression, pose, light, clothes, things and background.
         vertices: add the camera-space ``vertices`` of the whole model to each sample.
         normals: make ``normal_map`` and ``mask``.
+        simplify: how coarse a mesh is drawn: by what share of a pixel of the largest faces it may leave the model's
+            (see :func:`garfast.synth.native.simplify_mesh`); 0 draws every triangle.
 
     Raises:
         ArgumentError: a range is empty or a share is outside 0..1.
@@ -61,6 +63,7 @@ class SynthConfig:
     photos_per_person: int = 1
     vertices: bool = False
     normals: bool = True
+    simplify: float = 1.0
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -76,7 +79,8 @@ class SynthConfig:
                 raise ArgumentError(f"max_{name} must lie between 0 and tail_{name} <= 180, got {usual} and {tail}")
         if self.photos_per_person < 1:
             raise ArgumentError(f"photos_per_person must be at least 1, got {self.photos_per_person}")
-        if self.face_scale[1] > 2 or self.centre_jitter < 0 or self.photo_faults < 0 or self.expression < 0:
+        if self.face_scale[1] > 2 or min(self.centre_jitter, self.photo_faults, self.expression, self.simplify) < 0:
             raise ArgumentError(
-                "face_scale must be at most 2, and centre_jitter, photo_faults and expression must not be negative"
+                "face_scale must be at most 2, and centre_jitter, photo_faults, expression and simplify must not be "
+                "negative"
             )

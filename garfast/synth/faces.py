@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -52,6 +53,8 @@ _OPEN_LIPS = 2.0  # mm; the inside of the mouth is drawn from this gap on
 _SLIGHTLY_OPEN = 0.05  # share of the widest gap up to which the light is that of a closed mouth
 _WIDE_OPEN = 18.0  # mm; at this gap light falls into the mouth as in the open-mouthed bake
 _MIDDLE_GRAY = 0.2
+_FACE = 120.0  # mm; hardly any face's landmarks lie in a smaller box
+_PIXELS = 1.2  # mm; meshes are made for pixels of this size and its halves
 _TOGETHER = 8  # photographs that are prepared at a time: enough to share the reading of a basis
 _LINEAR = to_linear(np.arange(256.0))
 
@@ -187,11 +190,18 @@ def _streams(seed: int, index: int) -> _Streams:
     return dict(zip(_STREAMS, Dice.several([seed, index], len(_STREAMS)), strict=True))
 
 
-@lru_cache(maxsize=2)
-def _templates(model: MorphableModel) -> tuple[HeadTemplate, HairTemplate]:
-    """A model's templates take seconds to make, so those of the last two models are kept."""
-    template = build_template(model.to("cpu", torch.float32))
+@lru_cache(maxsize=4)
+def _templates(model: MorphableModel, tolerance: float) -> tuple[HeadTemplate, HairTemplate]:
+    """A model's templates take seconds to make, so the last few are kept."""
+    template = build_template(model.to("cpu", torch.float32), tolerance)
     return template, build_hair_template(template)
+
+
+def _tolerance(size: tuple[int, int], config: SynthConfig) -> float:
+    """How far, mm, the drawn surface may leave the model's, by the largest face that a picture may show."""
+    pixel = _FACE / (config.face_scale[1] * min(size))
+    # One mesh for all sizes within an octave.
+    return config.simplify * _PIXELS * 2.0 ** min(math.floor(math.log2(pixel / _PIXELS)), 1)
 
 
 @dataclass
@@ -212,7 +222,7 @@ class _Painter:
     """Draws the faces of one model."""
 
     def __init__(self, model: MorphableModel, size: tuple[int, int], config: SynthConfig) -> None:
-        self.template, self.hair = _templates(model)
+        self.template, self.hair = _templates(model, _tolerance(size, config))
         self.size, self.config = size, config
         self._order = {name: k for k, name in enumerate(parameter_names())}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,41 @@ def depth_map(
         positions, triangles, camera, frame, front, len(positions), len(triangles), size, cull, into is None
     )
     return front
+
+
+def simplify_mesh(
+    poses: Sequence[Floats],
+    paint: Floats,
+    triangles: NDArray[np.int32],
+    fixed: NDArray[np.bool_],
+    tolerance: float,
+    longest: float,
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """A mesh with fewer triangles over some of its vertices.
+
+    Vertices move onto neighbours as long as no triangle's plane, in the dimensions of all poses and the paint together,
+    comes to lie farther from what replaces it than ``tolerance`` (Garland and Heckbert, "Simplifying surfaces with
+    color and texture using quadric error metrics", 1998), no triangle turns by more than 60 degrees in any pose, and
+    the surface stays whole.
+
+    Args:
+        poses: the vertices [V, 3], mm, in one pose or several.
+        paint: [V, N] other numbers that a replaced vertex must have in common with the surface, scaled to mm.
+        triangles: [F, 3].
+        fixed: [V] which vertices must stay.
+        tolerance: mm.
+        longest: mm, of new edges in the first pose.
+
+    Returns:
+        The triangles [G, 3] that are left, and which they were [G].
+    """
+    points = np.concatenate([*poses, paint], 1).astype(np.float64)
+    left = triangles.copy()
+    kernels().simplify_mesh(  # type: ignore[attr-defined]
+        points, fixed.view(np.uint8), left, tolerance, longest, len(points), len(left), points.shape[1], len(poses)
+    )
+    rows = np.flatnonzero(left[:, 0] >= 0)
+    return np.ascontiguousarray(left[rows]), rows
 
 
 class Layer(NamedTuple):

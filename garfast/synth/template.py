@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from garfast.morphable import MorphableModel
 from garfast.morphable.surface import fit_sphere, outline_distance, smooth_curve
-from garfast.synth.native import depth_map, num_attributes
+from garfast.synth.native import depth_map, num_attributes, simplify_mesh
 from garfast.synth.noise import smooth_fields
 from garfast.synth.quick import unit
 
@@ -22,6 +22,10 @@ _IRIS_RADIUS = 5.9  # mm
 _AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
 _DIRECTIONS = 96  # of the openness bake
 _BAKE_SIZE = 160
+_LONGEST_EDGE = 8.0  # mm, of simplified meshes
+_INSIDE = 3.0  # how much coarser what is in the mouth may be than the face
+_PAINTED = 9.0  # mm from lips, lids and brows to which their distance matters
+_PAINT_COUNTS = 0.3  # how much an error of such a distance counts beside one of a place
 FIELD_SIZES = (60.0, 22.0, 9.0)  # mm
 FIELDS = 12  # smooth fields of each size
 
@@ -84,8 +88,12 @@ class HeadTemplate:
     iris_sine: float
 
 
-def build_template(model: MorphableModel) -> HeadTemplate:
-    """Prepare a face model. Regions that the model lacks are guessed from its landmarks or left out."""
+def build_template(model: MorphableModel, tolerance: float = 0.0) -> HeadTemplate:
+    """Prepare a face model. Regions that the model lacks are guessed from its landmarks or left out.
+
+    Args:
+        tolerance: mm by which the drawn surface may leave the model's, for fewer triangles; 0 draws all of them.
+    """
     mean_all = model.mean.float().numpy()
     count = model.num_vertices
     region = {name: mask.float().numpy() for name, mask in model.regions.items()}
@@ -120,13 +128,8 @@ def build_template(model: MorphableModel) -> HeadTemplate:
     by_side = np.argsort(inner_triangle, kind="stable")
     triangles = np.ascontiguousarray(renumber[triangles_all[by_side]], np.int32)
     materials = np.ascontiguousarray(triangle_material[by_side])
-    num_outer = int(outer_used.sum())
-    outer_count = int((~inner_triangle).sum())
 
-    mean = np.ascontiguousarray(mean_all[order])
-    basis = torch.cat([model.shape_basis, model.exp_basis]).float().numpy().take(order, axis=1)
-    step = np.maximum(np.abs(basis).reshape(len(basis), -1).max(1), 1e-6).astype(np.float32) / 32767
-    quantised = np.ascontiguousarray(np.round(basis / step[:, None, None]), np.int16)
+    mean = mean_all[order]
     eyes_centre = landmarks_all[36:48].mean(0)
     canonical = mean - eyes_centre
     axis_z = float(np.quantile(mean[:, 2][material_all[order] == SKIN], 0.1) * 0.55 + landmarks_all[27, 2] * 0.45)
@@ -140,21 +143,42 @@ def build_template(model: MorphableModel) -> HeadTemplate:
     for rows, centre, axis, radius in eye_frames:
         inside = renumber[rows[keep[rows]]]
         attributes[inside, :3] = _turned((mean[inside] - centre) / radius, axis)
-    triangles_outer = triangles[:outer_count]
-    opened = _opened(model, mean, quantised, step)
-    closed_mesh = (mean, triangles)
+    opened = _opened(model)[order]
+    if tolerance > 0:
+        fixed = _borders(triangles, materials, len(order))
+        fixed[renumber[model.landmark_triangles.numpy()]] = True
+        fixed[renumber[contour_all[contour_all >= 0]]] = True
+        poses, paint = [mean, opened], _edges_of_paint(attributes)
+        parts = []
+        for inner, allowed in ((False, tolerance), (True, _INSIDE * tolerance)):
+            rows = np.flatnonzero((materials >= TEETH) == inner)
+            part, left = simplify_mesh(poses, paint, triangles[rows], fixed, allowed, _LONGEST_EDGE)
+            parts.append((part, materials[rows[left]]))
+        triangles, materials = (np.concatenate(both) for both in zip(*parts, strict=True))
+        used = fixed
+        used[triangles] = True
+        kept = np.flatnonzero(used)
+        triangles = np.cumsum(used, dtype=np.int32)[triangles] - 1
+        order, renumber[:] = order[kept], -1
+        renumber[order] = np.arange(len(order))
+        mean, opened, attributes, canonical, azimuth = (x[kept] for x in (mean, opened, attributes, canonical, azimuth))
+        vertex_region = {name: mask[kept] for name, mask in vertex_region.items()}
+    num_outer = int(outer_used[order].sum())
+    outer_count = int((materials < TEETH).sum())
+    basis = torch.cat([model.shape_basis, model.exp_basis]).float().numpy().take(order, axis=1)
+    step = np.maximum(np.abs(basis).reshape(len(basis), -1).max(1), 1e-6).astype(np.float32) / 32767
     return HeadTemplate(
         model=model,
         num_outer=num_outer,
-        mean=mean,
-        basis=quantised,
+        mean=np.ascontiguousarray(mean),
+        basis=np.ascontiguousarray(np.round(basis / step[:, None, None]), np.int16),
         step=step,
         triangles=triangles,
         materials=materials,
-        outer_triangles=triangles_outer,
+        outer_triangles=triangles[:outer_count],
         outer_materials=materials[:outer_count],
         attributes=attributes,
-        openness_closed=_bake_openness(*closed_mesh),
+        openness_closed=_bake_openness(mean, triangles),
         openness_open=_bake_openness(opened, triangles),
         eyes_centre=eyes_centre,
         azimuth=azimuth.astype(np.float32),
@@ -308,15 +332,31 @@ def _moustache(p: Floats, marks: Floats) -> Floats:
     return (across * band * (p[:, 2] > marks[48, 2] - 12)).astype(np.float32)
 
 
-def _opened(model: MorphableModel, mean: Floats, basis: NDArray[np.int16], step: Floats) -> Floats:
-    """The mean face with its mouth open, where the model can open it."""
+def _opened(model: MorphableModel) -> Floats:
+    """The mean face [V, 3] of all vertices with its mouth open, where the model can open it."""
+    mean = model.mean.float().numpy()
     for k, name in enumerate(model.exp_names):
         if name.lower().replace("_", "") == "jawopen":
             upper = float(model.exp_bounds[k, 1])
-            row = model.num_shape + k
-            weight = 0.6 * (upper if np.isfinite(upper) else 3.0)
-            return mean + weight * step[row] * basis[row].astype(np.float32)
+            weight = np.float32(0.6 * (upper if np.isfinite(upper) else 3.0))
+            return mean + weight * model.exp_basis[k].float().numpy()
     return mean
+
+
+def _borders(triangles: NDArray[np.int32], materials: NDArray[np.uint8], count: int) -> NDArray[np.bool_]:
+    """[count] which vertices lie where the surface, or one of its materials, ends."""
+    edges = np.sort(triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), 1)
+    _, first, uses = np.unique(edges.astype(np.int64) @ [count, 1], return_index=True, return_counts=True)
+    out = np.zeros(count, bool)
+    out[edges[first[uses != 2]]] = True
+    several = np.zeros((count, materials.max() + 1), bool)
+    several[triangles, materials[:, None]] = True
+    return out | (several.sum(1) > 1)
+
+
+def _edges_of_paint(attributes: Floats) -> Floats:
+    """[V, 4] what shaders compute from vertices, mm, where it makes an edge: around lips, lids and brows."""
+    return np.clip(attributes[:, [3, 4, 5, 7]], -_PAINTED, _PAINTED) * np.float32(_PAINT_COUNTS)
 
 
 def sphere_directions(count: int) -> Floats:

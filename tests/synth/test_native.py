@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
-from garfast.synth.native import Development, blend, depth_map, develop, kernels
+from garfast.synth.native import Development, blend, depth_map, develop, kernels, simplify_mesh
 from garfast.synth.noise import noise_bank, noise_corners
 
 SIZE = (6, 11)
@@ -102,3 +103,43 @@ def test_blended_faces_do_not_depend_on_one_another():
         alone = np.full((1, vertices, 3), np.nan, np.float32)
         blend(mean, basis, step, weights[face : face + 1], slice(100, 600), alone)
         np.testing.assert_array_equal(alone[0], out[face])
+
+
+@pytest.fixture(scope="module")
+def ball():
+    mesh = trimesh.creation.icosphere(4, radius=100.0)
+    return mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
+
+
+def test_a_simplified_ball_is_closed_and_near_the_ball(ball):
+    points, triangles = ball
+    fixed = np.arange(len(points)) % 100 == 0
+    nothing = np.zeros((len(points), 0), np.float32)
+    left, rows = simplify_mesh([points, points * [1, 2, 1]], nothing, triangles, fixed, 2.0, 60.0)
+    assert len(left) < len(triangles) / 2
+    assert len(rows) == len(left)
+    simple = trimesh.Trimesh(points, left)
+    assert simple.is_watertight
+    assert simple.is_winding_consistent
+    assert simple.euler_number == 2
+    assert np.isin(np.flatnonzero(fixed), left).all()
+    assert simple.edges_unique_length.max() <= 60
+    middles = simple.triangles.mean(1)
+    assert np.linalg.norm(middles, axis=1).min() > 97
+    again, _ = simplify_mesh([points, points * [1, 2, 1]], nothing, triangles, fixed, 2.0, 60.0)
+    np.testing.assert_array_equal(again, left)
+
+
+def test_simplifying_keeps_what_is_painted_and_what_moves(ball):
+    points, triangles = ball
+    nothing, free = np.zeros((len(points), 0), np.float32), np.zeros(len(points), bool)
+    stripe = 5 * (np.abs(points[:, 1:2]) < 20).astype(np.float32)
+    bulge = points * (1 + 0.1 * np.exp(-((points[:, 2:] - 100) ** 2) / 900)).astype(np.float32)
+    plain, painted, bent = (
+        simplify_mesh(poses, paint, triangles, free, 2.0, 60.0)[0]
+        for poses, paint in (([points], nothing), ([points], stripe), ([points, bulge], nothing))
+    )
+    assert len(painted) > 1.1 * len(plain)
+    assert len(bent) > len(plain)
+    # Nothing to gain: a tolerance of 0 keeps a curved surface as it is.
+    np.testing.assert_array_equal(simplify_mesh([points], nothing, triangles, free, 0.0, 60.0)[0], triangles)
