@@ -1,4 +1,5 @@
 #include <pybind11/numpy.h>
+#include <pybind11/stl.h>
 
 #include "cpu_bindings.h"
 #include "garfast/simplify_mesh.h"
@@ -95,6 +96,41 @@ void develop(Floats light, Floats gain, Floats curve, Floats noise, BytesOut pic
   GARFAST_CALL_CPU(synth_develop, p);
 }
 
+void hair(Floats vertices, Integers around, Floats shares, Floats beside, Floats broad, Floats medium, Floats fine,
+          Floats azimuth, Floats polar, Floats line_at, Floats line, Floats centre, Floats swell, Floats rotation,
+          Floats translation, const std::array<float, 11>& numbers, FloatsOut positions, FloatsOut normals,
+          FloatsOut attributes, Array<int32_t> back, Array<int32_t> front, Array<int64_t> found, int64_t skull_rows,
+          int64_t hang_rows, int64_t columns, int64_t neighbours, int64_t line_points) {
+  const auto& n = numbers;
+  const SynthHairParams p{vertices,   around,    shares,    beside,     broad,      medium,   fine,        azimuth,
+                          polar,      line_at,   line,      centre,     swell,      rotation, translation, n[0],
+                          n[1],       n[2],      n[3],      n[4],       n[5],       n[6],     n[7],        n[8],
+                          n[9],       n[10],     positions, normals,    attributes, back,     front,       found,
+                          skull_rows, hang_rows, columns,   neighbours, line_points};
+  GARFAST_CALL_CPU(synth_hair, p);
+}
+
+void torso(Floats profile, Floats eyes_centre, Floats rotation, Floats translation, Floats colour, float dip,
+           float dip_power, float specular, float gloss, FloatsOut positions, FloatsOut normals, FloatsOut attributes,
+           int64_t rows, int64_t columns) {
+  const SynthTorsoParams p{profile,  eyes_centre, rotation,  translation, colour,     dip,  dip_power,
+                           specular, gloss,       positions, normals,     attributes, rows, columns};
+  GARFAST_CALL_CPU(synth_torso, p);
+}
+
+void tube(Floats path, Floats radius, float flat, FloatsOut positions, FloatsOut normals, int64_t points, int64_t rings,
+          int64_t sides, bool closed) {
+  const SynthTubeParams p{path, radius, flat, positions, normals, points, rings, sides, closed};
+  GARFAST_CALL_CPU(synth_tube, p);
+}
+
+void outline(Floats positions, Integers rows, Floats directions, float scale, float offset_x, float offset_y,
+             FloatsOut pixels, int64_t count, int64_t choices, bool orthographic) {
+  const SynthOutlineParams p{positions, rows,   directions, scale,   offset_x,
+                             offset_y,  pixels, count,      choices, orthographic};
+  GARFAST_CALL_CPU(synth_outline, p);
+}
+
 void simplify(Array<const double> points, Array<const uint8_t> fixed, Array<int32_t> triangles, double tolerance,
               double longest, int64_t num_vertices, int64_t num_triangles, int64_t size, int64_t num_poses) {
   const SimplifyMeshParams p{points,       fixed,         triangles, tolerance, longest,
@@ -114,6 +150,10 @@ void bind_synth(py::module_& m) {
   m.def("synth_resolve", &resolve, nogil);
   m.def("synth_compose", &compose, nogil);
   m.def("synth_develop", &develop, nogil);
+  m.def("synth_hair", &hair, nogil);
+  m.def("synth_torso", &torso, nogil);
+  m.def("synth_tube", &tube, nogil);
+  m.def("synth_outline", &outline, nogil);
   m.def("simplify_mesh", &simplify, nogil);
   py::list names;
 #define GARFAST_SYNTH_NAME(name) names.append(#name);

@@ -16,18 +16,17 @@ from numpy.typing import NDArray
 from garfast.errors import ArgumentError
 from garfast.morphable import MorphableModel
 from garfast.synth.background import background
-from garfast.synth.clothes import torso, torso_layer
+from garfast.synth.clothes import torso
 from garfast.synth.colour import to_linear
 from garfast.synth.config import SynthConfig
 from garfast.synth.dice import Dice
 from garfast.synth.hair import (
     HairTemplate,
     build_hair_template,
+    hair_layers,
     hair_parameters,
-    hair_shell,
     sample_style,
     scalp_cover,
-    shell_layers,
 )
 from garfast.synth.light import Light, sample_light, shadow_map, turned_light
 from garfast.synth.native import (
@@ -269,11 +268,10 @@ class _Painter:
         head = self._head(person, shot, light, vertices, draft.gap, scalp)
         layers, patterns = [head], dict[str, float]()
         if config.clothes:
-            positions, attributes, patterns = torso(rng["clothes"], points_model[36:48].mean(0))
-            layers.append(torso_layer(shot.place(positions), attributes))
+            clothes, patterns = torso(rng["clothes"], points_model[36:48].mean(0), shot.rotation, shot.translation)
+            layers.append(clothes)
         if style is not None and style.shell:
-            positions, attributes = hair_shell(rng["hair"], template, self.hair, style, vertices)
-            layers += shell_layers(self.hair, shot.place(positions), attributes)
+            layers += hair_layers(rng["hair"], self.hair, style, vertices, shot.rotation, shot.translation)
         layers += self._things(rng["things"], person, shot, vertices, points_model, hatted)
         frame, seen = self._render(layers, parameters | patterns, shot, light, points_model)
         points = shot.place(points_model)

@@ -26,21 +26,3 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
     """Vectors [..., 3] at length 1; a vector of length 0 stays."""
     squared = np.einsum("...i,...i->...", vectors, vectors)
     return vectors * (1 / np.sqrt(np.maximum(squared, 1e-12)))[..., None]
-
-
-def grid_normals(grid: NDArray[np.float32], along: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Unit normals [R * C, 3] of a grid of points [R, C, 3] whose last column neighbours the first.
-
-    Args:
-        along: [R, C, 3] which way the columns run at each point.
-    """
-    ring = np.concatenate([grid[:, -1:], grid, grid[:, :1]], 1)
-    return np.ascontiguousarray(unit(cross(along, ring[:, 2:] - ring[:, :-2])).reshape(-1, 3))
-
-
-def column_direction(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Which way the columns of a grid of points [R, C, 3] run, [R, C, 3]; lengths mean nothing."""
-    along = np.empty_like(grid)
-    along[1:-1] = grid[2:] - grid[:-2]
-    along[0], along[-1] = grid[1] - grid[0], grid[-1] - grid[-2]
-    return along

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from garfast.synth.native import Layer, num_attributes
-from garfast.synth.quick import cross, unit
+from garfast.synth.native import Layer, kernels, num_attributes
 from garfast.synth.template import SOLID
 
 Floats = NDArray[np.float32]
@@ -28,9 +28,10 @@ class Solid(NamedTuple):
     pattern: float = 0.0  # how much of the layer's pattern it takes
 
 
-def grid_triangles(rows: int, columns: int, closed: bool) -> NDArray[np.int64]:
-    """Triangles [F, 3] of a grid of vertices; ``closed`` joins the last column to the first."""
-    index = np.arange(rows * columns).reshape(rows, columns)
+@lru_cache(maxsize=64)
+def grid_triangles(rows: int, columns: int, closed: bool) -> NDArray[np.int32]:
+    """Triangles [F, 3] of a grid of vertices, to be read alone; ``closed`` joins the last column to the first."""
+    index = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
     if closed:
         index = np.concatenate([index, index[:, :1]], 1)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
@@ -48,19 +49,21 @@ def tube(
     **look: Any,
 ) -> Solid:
     """A tube along a path [N, 3]; ``flat`` scales its section along z, ``closed`` joins its ends."""
-    ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
-    ahead = unit(ahead)
-    helper = np.where(np.abs(ahead[:, 2:]) < 0.9, [[0.0, 0.0, 1.0]], [[0.0, 1.0, 0.0]])
-    first = unit(cross(ahead, helper))
-    second = cross(ahead, first)
-    angle = np.arange(sides) / sides * 2 * np.pi
-    section = np.cos(angle)[:, None] * first[:, None] + flat * np.sin(angle)[:, None] * second[:, None]
-    positions = path[:, None] + np.broadcast_to(np.asarray(radius, float), len(path))[:, None, None] * section
-    normals = unit(section)
-    if closed:
-        positions, normals = np.concatenate([positions, positions[:1]]), np.concatenate([normals, normals[:1]])
-    triangles = grid_triangles(len(positions), sides, True)
-    return Solid(positions.reshape(-1, 3), normals.reshape(-1, 3), triangles, colour, **look)
+    points = len(path)
+    rings = points + closed
+    positions, normals = np.empty((rings * sides, 3), np.float32), np.empty((rings * sides, 3), np.float32)
+    kernels().synth_tube(  # type: ignore[attr-defined]
+        np.ascontiguousarray(path, np.float32),
+        np.full(points, radius, np.float32) if isinstance(radius, float) else radius.astype(np.float32),
+        flat,
+        positions,
+        normals,
+        points,
+        rings,
+        sides,
+        closed,
+    )
+    return Solid(positions, normals, grid_triangles(rings, sides, True), colour, **look)
 
 
 def ball(

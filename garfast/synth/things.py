@@ -70,14 +70,14 @@ def hat(rng: Dice, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) ->
     """A cap, a beanie, a brimmed hat or a head scarf on the skull of a face [V, 3] in model space."""
     kind = rng.pick([0.35, 0.35, 0.15, 0.15])
     skull = hair.skull_of(vertices)
-    azimuth = hair.azimuth
+    azimuth = np.radians(hair.azimuth)
     toward_back = 0.5 - 0.5 * np.cos(azimuth)
     front, back = rng.uniform(26, 62), rng.uniform(-25, 25)
     if kind == 1:
         back = front - rng.uniform(10, 60)
     edge = front + (back - front) * toward_back
     if kind == 3:  # scarf: down to the neck beside the face
-        degrees = np.degrees(np.abs(azimuth))
+        degrees = np.abs(hair.azimuth)
         opening = rng.uniform(55, 80)
         edge = np.where(degrees < opening, front * np.cos(np.radians(degrees) * 0.7), -95.0)
     thick = rng.uniform(7, 13) if kind != 3 else rng.uniform(9, 15)

@@ -99,6 +99,69 @@ struct SynthHeadParams {
   int64_t num_vertices, num_triangles, plane_size;
 };
 
+// A shell of hair around a head: a grid of columns that run from the crown downward, first along the skull, raised
+// above it, then hanging. R = skull_rows + hang_rows, C = columns. Lengths in mm, angles in degrees unless they are
+// called otherwise; heights are above the eyes (garfast.synth.hair.HairStyle says what the numbers of a cut mean).
+struct SynthHairParams {
+  const float* vertices;                      // [V, 3] of the head, model space
+  const int32_t* around;                      // [skull_rows, C, neighbours] vertices around each direction of the grid
+  const float* shares;                        // [skull_rows, C, neighbours] their weights
+  const float* beside;                        // [skull_rows, C] 0 on top .. 1 beside the head
+  const float *broad, *medium, *fine;         // [R, C] smooth fields, about normal
+  const float* azimuth;                       // [C] 0 in front, positive to the subject's left
+  const float* polar;                         // [skull_rows] radians from the crown
+  const float *line_at, *line;                // [line_points] heights of the hairline at azimuths
+  const float* centre;                        // [3] of the grid's directions, model space
+  const float* swell;                         // [3] how far the fields move the shell
+  const float *rotation, *translation;        // [3, 3] and [3] model space to camera space
+  float eye_height;                           // model space
+  float fringe, fringe_slope, opening, ends;  // of the cut
+  float thickness, side_thickness;            // of the cut
+  float lean;                                 // how far strands lean aside, per length
+  float strand_radius;                        // turns azimuth into width of hair
+  float frayed;                               // outside the outline where the last strand ends
+  float ear_at;                               // azimuth from which a triangle lies behind the ears
+  float *positions, *normals;                 // [R C, 3] out: camera space
+  float* attributes;                          // [R C, kSynthAttributes] out
+  int32_t *back, *front;                      // [2 (R - 1) C, 3] out: the triangles inside the outline
+  int64_t* found;                             // [2] out: how many of each
+  int64_t skull_rows, hang_rows, columns, neighbours, line_points;
+};
+
+// A clothed torso: rings around a vertical axis below the eyes.
+struct SynthTorsoParams {
+  const float* profile;  // [rows, 6] half width, half depth, height, place in depth (mm from the eyes), share of the
+                         // neckline's depth by which the front sinks, ambient openness
+  const float* eyes_centre;             // [3] model space
+  const float *rotation, *translation;  // [3, 3] and [3] model space to camera space
+  const float* colour;                  // [3]
+  float dip, dip_power;                 // depth of the neckline (mm), and how narrow it is
+  float specular, gloss;
+  float *positions, *normals;  // [rows columns, 3] out: camera space
+  float* attributes;           // [rows columns, kSynthAttributes] out
+  int64_t rows, columns;
+};
+
+// A tube along a path.
+struct SynthTubeParams {
+  const float *path, *radius;    // [points, 3] and [points]
+  float flat;                    // scales its section along z
+  float *positions, *normals;    // [rings sides, 3] out
+  int64_t points, rings, sides;  // one ring for each point, and the first again if it is closed
+  bool closed;
+};
+
+// Of the vertices over which each landmark of the jaw may slide, the one farthest outward in the picture.
+struct SynthOutlineParams {
+  const float* positions;           // [V, 3] camera space
+  const int32_t* rows;              // [count, choices] vertices, -1 where there are no more
+  const float* directions;          // [count, 2] outward in the picture
+  float scale, offset_x, offset_y;  // pixels per mm, or the focal length; place of the camera's axis in the picture
+  float* pixels;                    // [count, 2] out
+  int64_t count, choices;
+  bool orthographic;
+};
+
 // Draws a layer into a frame, where it is nearer than what is there: two samples a side, shaded once per pixel and
 // surface. How near a sample is, is z without perspective and 1 / depth with it, -inf where there is nothing.
 struct SynthDrawParams {
@@ -165,5 +228,9 @@ GARFAST_DECLARE_CPU(synth_develop, SynthDevelopParams)
 GARFAST_DECLARE_CPU(synth_blend, SynthBlendParams)
 GARFAST_DECLARE_CPU(synth_head, SynthHeadParams)
 GARFAST_DECLARE_CPU(synth_draw, SynthDrawParams)
+GARFAST_DECLARE_CPU(synth_hair, SynthHairParams)
+GARFAST_DECLARE_CPU(synth_torso, SynthTorsoParams)
+GARFAST_DECLARE_CPU(synth_tube, SynthTubeParams)
+GARFAST_DECLARE_CPU(synth_outline, SynthOutlineParams)
 
 }  // namespace garfast
