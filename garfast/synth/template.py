@@ -81,7 +81,7 @@ class HeadTemplate:
     fields: Floats
     landmark_rows: NDArray[np.int64]
     landmark_weights: Floats
-    contour_rows: NDArray[np.int64]
+    contour_rows: NDArray[np.int32]
     contour_directions: Floats
     head_axis: Floats
     proportions: Floats
@@ -189,7 +189,7 @@ def build_template(model: MorphableModel, tolerance: float = 0.0) -> HeadTemplat
         fields=np.stack([smooth_fields(canonical, size, FIELDS, 7 + k) for k, size in enumerate(FIELD_SIZES)]),
         landmark_rows=renumber[model.landmark_triangles.numpy()],
         landmark_weights=model.landmark_weights.float().numpy(),
-        contour_rows=np.where(contour_all >= 0, renumber[contour_all], -1),
+        contour_rows=np.where(contour_all >= 0, renumber[contour_all], -1).astype(np.int32),
         contour_directions=_outward(landmarks_all[:17] - eyes_centre),
         head_axis=head_axis,
         proportions=_proportions(model),

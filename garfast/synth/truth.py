@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from garfast.synth.native import Frame
+from garfast.synth.native import Frame, kernels
 from garfast.synth.shot import Shot
 from garfast.synth.template import HeadTemplate
 
@@ -29,19 +31,21 @@ def contour_landmarks(template: HeadTemplate, shot: Shot, vertices: Floats, land
         vertices: [V, 3] drawn vertices, camera space.
         landmarks: [68, 2] pixels of the 3D flavour.
     """
-    out = landmarks.copy()
-    rows = template.contour_rows
-    pixels = shot.project(vertices[np.maximum(rows, 0)].reshape(-1, 3)).reshape(*rows.shape, 2)
     direction, roll = template.contour_directions, shot.angles[2]
-    turned = np.stack(
-        [
-            np.cos(roll) * direction[:, 0] - np.sin(roll) * direction[:, 1],
-            -np.sin(roll) * direction[:, 0] - np.cos(roll) * direction[:, 1],
-        ],
-        1,
+    sine, cosine = math.sin(roll), math.cos(roll)
+    # Rows of a picture run downward.
+    turn = np.array([[cosine, -sine], [-sine, -cosine]], np.float32)
+    out = landmarks.copy()
+    kernels().synth_outline(  # type: ignore[attr-defined]
+        vertices,
+        template.contour_rows,
+        direction @ turn,
+        shot.scale,
+        *shot.offset,
+        out[: len(direction)],
+        *template.contour_rows.shape,
+        shot.orthographic,
     )
-    outward = np.where(rows >= 0, (pixels * turned[:, None]).sum(-1), -np.inf)
-    out[:17] = pixels[np.arange(17), outward.argmax(1)]
     return out
 
 
