@@ -87,10 +87,10 @@ class Painter {
   Painter(const SynthDrawParams& p, const Lens& lens, const Corner* corners)
       : p_(p), shader_{p.parameters, p.noise, p.corners}, lens_(lens), corners_(corners), width_(2 * p.width) {}
 
+  // ``box`` holds whole blocks of 2x2 samples.
   void paint(const Box& box) {
-    // Blocks are two samples wide.
-    for (int64_t row = box.row0 & ~1; row <= box.row1; row += 2)
-      for (int64_t column = box.column0 & ~1; column <= box.column1; column += 2) block(row, column);
+    for (int64_t row = box.row0; row < box.row1; row += 2)
+      for (int64_t column = box.column0; column < box.column1; column += kLanes) blocks(row, column, box.column1);
     for (int material = 0; material < kMaterials; ++material) draw(uint8_t(material));
   }
 
@@ -129,14 +129,28 @@ class Painter {
     if (count_[material] == kLanes) draw(material);
   }
 
+  // Blocks side by side up to a column: most show nothing of a layer.
+  void blocks(int64_t row, int64_t column, int64_t last) {
+    // Never across the end of a row.
+    const int64_t from = std::min(column, width_ - kLanes);
+    const int past = int(std::max<int64_t>(from + kLanes - 1 - last, 0)), before = int(column - from);
+    const int mine = (0xff >> past) & (0xff << before);
+    int open[2];
+    for (int k = 0; k < 2; ++k) {
+      const int64_t start = (row + k) * width_ + from;
+      open[k] = mine & bits_of((load_lanes(p_.layer_ids + start) >= 0) &
+                               (load_lanes(p_.layer_near + start) > load_lanes(p_.near + start)));
+    }
+    for (int k = 0; open[0] | open[1]; k += 2, open[0] >>= 2, open[1] >>= 2)
+      if (const int here = (open[0] & 3) | (open[1] & 3) << 2) block(row, from + k, here);
+  }
+
   // Samples of one pixel that see the same smooth surface are shaded once, in their middle; eyes, whose detail is finer
   // than a pixel, sample by sample.
-  void block(int64_t row, int64_t column) {
+  void block(int64_t row, int64_t column, int open) {
     const int64_t start = sample(row, column, 0);
     const auto ids = block_of<QuadChoice>(p_.layer_ids, start);
-    const Quad near = block_of<Quad>(p_.layer_near, start), shown = block_of<Quad>(p_.near, start);
-    int open = bits_of((ids >= 0) & (near > shown));
-    if (!open) return;
+    const Quad near = block_of<Quad>(p_.layer_near, start);
     const float reach = 4.0f * p_.parameters[kSynth_pixel_mm] + 1.0f;
     uint8_t materials[4];
     for (int k = 0; k < 4; ++k) materials[k] = open >> k & 1 ? p_.materials[ids[k]] : kNone;
@@ -176,27 +190,29 @@ class Painter {
     for (int i = 0; i < kSynthAttributes; i += kLanes) {
       Lanes means[kLanes];
       for (int k = 0; k < kLanes; ++k) {
-        Lanes at[3];
-        for (int j = 0; j < 3; ++j)
-          std::memcpy(&at[j], p_.attributes + kSynthAttributes * int64_t(triangles[k][j]) + i, sizeof at[j]);
-        means[k] = places.mean(k, at[0], at[1], at[2]);
+        const auto at = [&](int j) {
+          return load_lanes(p_.attributes + kSynthAttributes * int64_t(triangles[k][j]) + i);
+        };
+        means[k] = places.mean(k, at(0), at(1), at(2));
       }
       transpose(means, points.attributes + i);
     }
     const Colour colour = shade(points, material);
+    const Lanes channels[4] = {colour.rgb.x, colour.rgb.y, colour.rgb.z, lanes(1.0f)};
+    Quad given[kLanes];
+    transpose_back(channels, given);
     for (int k = 0; k < count; ++k) {
-      if (colour.opacity[k] < 0.004f) continue;
+      const float opacity = colour.opacity[k];
+      if (opacity < 0.004f) continue;
       const Spot& spot = waiting_[material][k];
-      for (int j = spot.first; j < 4; ++j)
-        if (spot.group >> j & 1) put(sample(spot.row, spot.column, j), colour, k);
+      for (int j = spot.first; j <= spot.last; ++j)
+        if (spot.group >> j & 1) put(sample(spot.row, spot.column, j), given[k], opacity);
     }
   }
 
-  void put(int64_t sample, const Colour& colour, int lane) {
-    const float opacity = colour.opacity[lane];
-    const Corner given{colour.rgb.x[lane], colour.rgb.y[lane], colour.rgb.z[lane], 1.0f};
+  void put(int64_t sample, Quad given, float opacity) {
     float* out = p_.frame + 4 * sample;
-    Corner shown = given;
+    Quad shown = given;
     if (opacity < 1.0f) {  // otherwise there is no need to wait for what is there
       std::memcpy(&shown, out, sizeof shown);
       shown += (given - shown) * opacity;

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour
 from garfast.synth.dice import Dice
-from garfast.synth.native import Layer, kernels, num_attributes
+from garfast.synth.native import Layer, kernels, vertex_attributes
 from garfast.synth.solids import grid_triangles
 from garfast.synth.template import SOLID
 
@@ -58,7 +58,7 @@ def torso(rng: Dice, eyes_centre: Floats, rotation: Floats, translation: Floats)
     dip_power, colour, specular, other = rng.uniform(2, 12), cloth_colour(rng), rng.uniform(0, 0.02), cloth_colour(rng)
     count = len(_PROFILE) * _COLUMNS
     positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-    attributes = np.empty((count, num_attributes()), np.float32)
+    attributes = vertex_attributes(count)
     kernels().synth_torso(  # type: ignore[attr-defined]
         profile,
         eyes_centre,

@@ -37,6 +37,14 @@ def num_attributes() -> int:
     return kernels().synth_attributes  # type: ignore[attr-defined,no-any-return]
 
 
+def vertex_attributes(count: int) -> Floats:
+    """Room for the attributes [count, A] of vertices, each on one line of the cache."""
+    size = num_attributes()
+    room = np.empty((count + 1) * size, np.float32)
+    start = -(room.__array_interface__["data"][0] // room.itemsize) % size
+    return room[start : start + count * size].reshape(count, size)
+
+
 def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats) -> None:
     """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k`` for several faces.
 
@@ -230,7 +238,7 @@ def dress_head(
     """
     count = len(vertices)
     positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-    attributes = np.empty((count, constants.shape[1]), np.float32)
+    attributes = vertex_attributes(count)
     kernels().synth_head(  # type: ignore[attr-defined]
         vertices,
         rotation,
