@@ -131,6 +131,12 @@ void outline(Floats positions, Integers rows, Floats directions, float scale, fl
   GARFAST_CALL_CPU(synth_outline, p);
 }
 
+void blur(Array<const uint8_t> picture, Floats kernel, BytesOut out, float sharpen, int64_t height, int64_t width,
+          int64_t radius) {
+  const SynthBlurParams p{picture, kernel, out, sharpen, height, width, radius};
+  GARFAST_CALL_CPU(synth_blur, p);
+}
+
 void simplify(Array<const double> points, Array<const uint8_t> fixed, Array<int32_t> triangles, double tolerance,
               double longest, int64_t num_vertices, int64_t num_triangles, int64_t size, int64_t num_poses) {
   const SimplifyMeshParams p{points,       fixed,         triangles, tolerance, longest,
@@ -154,6 +160,7 @@ void bind_synth(py::module_& m) {
   m.def("synth_torso", &torso, nogil);
   m.def("synth_tube", &tube, nogil);
   m.def("synth_outline", &outline, nogil);
+  m.def("synth_blur", &blur, nogil);
   m.def("simplify_mesh", &simplify, nogil);
   py::list names;
 #define GARFAST_SYNTH_NAME(name) names.append(#name);

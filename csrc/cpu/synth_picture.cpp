@@ -83,5 +83,44 @@ void synth_develop(const SynthDevelopParams& p) {
   }
 }
 
+void synth_blur(const SynthBlurParams& p) {
+  const int64_t count = 3 * p.width, side = 3 * p.radius;
+  // Down the columns first, for all rows, since the picture may be written over.
+  const std::unique_ptr<float[]> room(new float[(p.height + 1) * count + 2 * side]);
+  float *down = room.get(), *line = down + p.height * count;
+  for (int64_t row = 0; row < p.height; ++row) {
+    float* sum = down + row * count;
+    const uint8_t* middle = p.picture + row * count;
+    for (int64_t i = 0; i < count; ++i) sum[i] = p.kernel[0] * float(middle[i]);
+    for (int64_t k = 1; k <= p.radius; ++k) {
+      const float weight = p.kernel[k];
+      const uint8_t* above = p.picture + std::max<int64_t>(row - k, 0) * count;
+      const uint8_t* below = p.picture + std::min(row + k, p.height - 1) * count;
+      for (int64_t i = 0; i < count; ++i) sum[i] += weight * float(above[i] + below[i]);
+    }
+  }
+  for (int64_t row = 0; row < p.height; ++row) {
+    float *sum = down + row * count, *here = line + side;
+    std::copy_n(sum, count, here);
+    for (int64_t i = 0; i < side; ++i) {
+      line[i] = sum[i % 3];
+      here[count + i] = sum[count - 3 + i % 3];
+    }
+    for (int64_t i = 0; i < count; ++i) sum[i] *= p.kernel[0];
+    for (int64_t k = 1; k <= p.radius; ++k) {
+      const float weight = p.kernel[k];
+      const float *before = here - 3 * k, *after = here + 3 * k;
+      for (int64_t i = 0; i < count; ++i) sum[i] += weight * (before[i] + after[i]);
+    }
+    const uint8_t* in = p.picture + row * count;
+    uint8_t* out = p.out + row * count;
+    const float own = p.sharpen > 0.0f ? 1.0f + p.sharpen : 0.0f, blurred = p.sharpen > 0.0f ? -p.sharpen : 1.0f;
+    for (int64_t i = 0; i < count; ++i) {
+      const float value = own * float(in[i]) + blurred * sum[i] + 0.5f;
+      out[i] = uint8_t(int32_t(std::min(std::max(value, 0.0f), 255.0f)));
+    }
+  }
+}
+
 }  // namespace GARFAST_ISA
 }  // namespace garfast

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw
 
+from garfast.synth import native
 from garfast.synth.dice import Dice
 from garfast.synth.noise import white_noise
 
@@ -35,11 +37,12 @@ _PICTURES = (
 )
 _LARGEST = 640
 _WIDE_BLUR = 2.5  # pixels
+_FADED = np.eye(3, 4) * 0.4 + np.array([0.2, 0.2, 0.2, 0.0])  # RGB (and 1) to RGB with little colour left
 
 
 @lru_cache(maxsize=1)
-def _pictures() -> tuple[Image.Image, ...]:
-    """The pictures that are there, at most ``_LARGEST`` pixels a side, in a fixed order."""
+def _pictures() -> tuple[tuple[Image.Image, ...], ...]:
+    """The pictures that are there in a fixed order, at most ``_LARGEST`` pixels a side, each with its halvings."""
     from skimage import data
 
     folder = Path(data.__file__).parent
@@ -49,7 +52,7 @@ def _pictures() -> tuple[Image.Image, ...]:
         if path.is_file():
             picture = Image.open(path).convert("RGB")
             picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.BOX)
-            found.append(picture)
+            found.append((picture, *(picture.reduce(factor) for factor in (2, 4))))
     return tuple(found)
 
 
@@ -77,25 +80,32 @@ def background(rng: Dice, size: tuple[int, int], busy: float = 1.0) -> Bytes:
         image = _soft(rng, drawn)
     else:
         image = _shapes(rng, drawn)
+    array = np.asarray(image)
     if blur:
-        image = image.filter(ImageFilter.GaussianBlur(blur / coarse))
-    return np.asarray(image if coarse == 1 else image.resize((width, height), Image.Resampling.BILINEAR))
+        array = native.blur(array, blur / coarse)
+    if coarse == 1:
+        return array
+    return np.asarray(Image.fromarray(array).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _part_of(rng: Dice, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _part_of(rng: Dice, picture: tuple[Image.Image, ...], size: tuple[int, int]) -> Image.Image:
+    whole = picture[0]
     share = rng.uniform(0.15, 1.0)
-    side = share * min(picture.width / size[0], picture.height / size[1])
+    side = share * min(whole.width / size[0], whole.height / size[1])
     w, h = size[0] * side, size[1] * side
-    x, y = rng.uniform(0, picture.width - w), rng.uniform(0, picture.height - h)
-    image = picture.resize(size, Image.Resampling.BILINEAR, box=(x, y, x + w, y + h), reducing_gap=2.0)
+    x, y = rng.uniform(0, whole.width - w), rng.uniform(0, whole.height - h)
+    # From the smallest halving that still has a pixel for each of the part's.
+    level = min(max(int(math.log2(side)), 0), len(picture) - 1)
+    near = picture[level]
+    across, down = near.width / whole.width, near.height / whole.height
+    box = (x * across, y * down, (x + w) * across, (y + h) * down)
+    image = near.resize(size, Image.Resampling.BILINEAR, box=box)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.35:
         # Another colour cast: the same texture as another wall or fabric.
-        array = np.asarray(image, np.float32)
-        gray = array.mean(2, keepdims=True)
         tint = rng.uniform(0.5, 1.4, 3)
-        image = Image.fromarray(np.clip((0.6 * gray + 0.4 * array) * tint, 0, 255).astype(np.uint8))
+        image = image.convert("RGB", tuple((tint[:, None] * _FADED).reshape(-1).tolist()))
     return image
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from garfast.ops import _native
 from garfast.synth.noise import noise_bank, noise_corners
 
 Floats = NDArray[np.float32]
+
+_GAUSSIAN_ENDS = 3.0  # standard deviations; a thousandth of the weight lies beyond
 
 
 def kernels() -> object:
@@ -327,4 +330,18 @@ def develop(light: Floats, how: Development) -> NDArray[np.uint8]:
         *light.shape[:2],
         len(how.curve),
     )
+    return out
+
+
+def blur(picture: NDArray[np.uint8], sigma: float, sharpen: float = 0.0) -> NDArray[np.uint8]:
+    """A picture, uint8 [H, W, 3], blurred by a Gaussian of ``sigma`` pixels.
+
+    Args:
+        sharpen: where positive, the picture itself with so many times its difference to the blurred one added.
+    """
+    radius = math.ceil(_GAUSSIAN_ENDS * sigma)
+    kernel = np.exp(-0.5 * (np.arange(radius + 1, dtype=np.float32) / np.float32(sigma)) ** 2)
+    kernel /= 2 * kernel.sum() - kernel[0]
+    out = np.empty_like(picture)
+    kernels().synth_blur(picture, kernel, out, sharpen, *picture.shape[:2], radius)  # type: ignore[attr-defined]
     return out

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from garfast.synth import native
 from garfast.synth.colour import from_linear
@@ -51,20 +51,21 @@ def develop(rng: Dice, linear: Floats, faults: float) -> Bytes:
         how = how._replace(noise=noise, own_noise=(1 - shared) * grain, shared_noise=shared * grain)
     if rng.random() < 0.12 * faults:
         linear = _motion(rng, linear)
-    picture = Image.fromarray(native.develop(linear, how))
+    picture = native.develop(linear, how)
     unit = min(height, width) / 128
     if rng.random() < 0.3 * faults:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5) * unit))
+        picture = native.blur(picture, rng.uniform(0.3, 1.5) * unit)
     if rng.random() < 0.22 * faults:
         share = rng.uniform(0.3, 0.8)
         small = (max(8, round(width * share)), max(8, round(height * share)))
         smooth = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS))
-        picture = picture.resize(small, Image.Resampling.BOX).resize((width, height), smooth)
+        few = Image.fromarray(picture).resize(small, Image.Resampling.BOX)
+        picture = np.asarray(few.resize((width, height), smooth))
     if rng.random() < 0.15 * faults:
-        picture = picture.filter(ImageFilter.UnsharpMask(1.0 * unit, int(rng.uniform(40, 160)), 0))
+        picture = native.blur(picture, unit, sharpen=rng.uniform(0.4, 1.6))
     if rng.random() < 0.5 * faults:
         picture = _jpeg(picture, int(rng.uniform(22, 95)))
-    return np.asarray(picture)
+    return picture
 
 
 def _curve(rng: Dice, faults: float) -> Floats:
@@ -95,7 +96,7 @@ def _motion(rng: Dice, image: Floats) -> Floats:
     return total / np.float32(len(shifts))
 
 
-def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
+def _jpeg(picture: Bytes, quality: int) -> Bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer, formats=("JPEG",))
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer, formats=("JPEG",)))

@@ -221,7 +221,17 @@ struct SynthDevelopParams {
   int64_t height, width, levels;
 };
 
+// A Gaussian blur; beyond its edges a picture goes on as it is there.
+struct SynthBlurParams {
+  const uint8_t* picture;  // [H, W, 3]
+  const float* kernel;     // [radius + 1] weights from the middle outward; with both sides they sum to 1
+  uint8_t* out;            // [H, W, 3]; may be the picture itself
+  float sharpen;           // 0 gives the blurred picture; otherwise the picture and so much of its difference to it
+  int64_t height, width, radius;
+};
+
 GARFAST_DECLARE_CPU(synth_depth, SynthDepthParams)
+GARFAST_DECLARE_CPU(synth_blur, SynthBlurParams)
 GARFAST_DECLARE_CPU(synth_resolve, SynthResolveParams)
 GARFAST_DECLARE_CPU(synth_compose, SynthComposeParams)
 GARFAST_DECLARE_CPU(synth_develop, SynthDevelopParams)
