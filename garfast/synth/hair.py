@@ -200,9 +200,9 @@ def sample_style(rng: Dice) -> HairStyle:
 
 def hair_parameters(rng: Dice, person: Person, style: HairStyle) -> dict[str, float]:
     """Material parameters of the strands; sets the hair's colours on ``person``."""
-    person.set_colour("hair", np.clip(person.hair, 0.004, 0.8))
+    person.set_colour("hair", person.hair, 0.004, 0.8)
     tip = person.hair * rng.uniform(0.9, 1.5)
-    person.set_colour("hair_tip", np.clip(tip, 0.004, 0.85))
+    person.set_colour("hair_tip", tip, 0.004, 0.85)
     curly = float(style.swell[2]) > 2.5
     return {
         "hair_gloss": rng.uniform(0.05, 0.6),

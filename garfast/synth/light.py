@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ Floats = NDArray[np.float32]
 _NORM = np.array([1, 3, 3, 3, 15, 15, 1.25, 15, 3.75])
 _BLOB = np.array([1, 0.85, 0.85, 0.85, 0.5, 0.5, 0.5, 0.5, 0.5])  # how sharp a broad lamp is
 _COSINE = np.array([1, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])
+_UP = np.array([0.0, 1.0, 0.0])
 _SHADOW_SIZE = 192
 _SHADOW_BIAS = 2.5  # mm
 _SHADOW_REACH = 210.0  # mm around the head that the shadow map covers
@@ -53,20 +55,21 @@ class Light(NamedTuple):
 def sample_light(rng: Dice) -> Light:
     """Draw a lighting: overcast, indoors, flash, sun, studio, coloured lamps."""
     tint = np.exp(rng.normal(0, 0.05, 3))
-    radiance = np.zeros((9, 3))
-    radiance[0] = rng.log_uniform(0.12, 0.8) * tint
+    even = rng.log_uniform(0.12, 0.8) * tint
     # Sky or ceiling above, floor below.
-    _add_blob(radiance, np.array([0.0, 1.0, 0.0]), rng.uniform(-0.1, 0.4) * np.exp(rng.normal(0, 0.06, 3)))
+    blobs = [(_UP, rng.uniform(-0.1, 0.4) * np.exp(rng.normal(0, 0.06, 3)))]
     coloured = rng.random() < 0.12
     for _ in range(rng.below(4)):
         colour = np.exp(rng.normal(0, 0.5 if coloured else 0.08, 3)) * rng.uniform(0.05, 0.6)
-        _add_blob(radiance, _direction(rng, front=0.2), colour)
+        blobs.append((_direction(rng, front=0.2), colour))
+    radiance = _radiance(blobs)
+    radiance[0] += even
     key = _direction(rng, front=0.5)
     strength = 0.0 if rng.random() < 0.12 else float(rng.uniform(0.15, 1.9))
     key_colour = strength * np.exp(rng.normal(0, 0.35 if coloured else 0.07, 3))
     if rng.random() < 0.12:  # flash on the camera
         key = np.array([rng.normal(0, 0.08), rng.normal(0.08, 0.06), 1.0])
-        key /= np.linalg.norm(key)
+        key /= math.hypot(*key)
     rim_colour = np.zeros(3)
     rim = np.array([rng.choice((-1, 1)) * rng.uniform(0.5, 1), rng.uniform(-0.2, 0.8), rng.uniform(-0.9, 0.1)])
     if rng.random() < 0.3:
@@ -76,7 +79,7 @@ def sample_light(rng: Dice) -> Light:
         radiance.astype(np.float32),
         key.astype(np.float32),
         key_colour.astype(np.float32),
-        (rim / np.linalg.norm(rim)).astype(np.float32),
+        (rim / math.hypot(*rim)).astype(np.float32),
         rim_colour.astype(np.float32),
         float(rng.uniform(0.6, 1.0)),
         1 / max(sent_back, 0.15),
@@ -115,7 +118,7 @@ def shadow_map(light: Light, layers: list[Layer], centre: Floats) -> tuple[Float
     if light.shadow_strength <= 0 or light.key_colour.max() < 0.02:
         return None, {}
     direction = light.key_direction
-    helper = np.array([0.0, 1.0, 0.0]) if abs(direction[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
+    helper = _UP if abs(direction[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
     x = unit(cross(helper, direction))
     frame = np.stack([x, cross(direction, x), direction]).astype(np.float32)
     placed = np.concatenate([frame, -(frame @ centre)[:, None]], 1).astype(np.float32)
@@ -141,9 +144,11 @@ def _direction(rng: Dice, front: float) -> NDArray[np.float64]:
     v = rng.standard_normal(3)
     v[1] += 0.5
     v[2] = v[2] * (1 - front) + abs(v[2]) * front + 0.4 * front
-    return v / np.linalg.norm(v)
+    return v / math.hypot(*v)
 
 
-def _add_blob(radiance: NDArray[np.float64], direction: NDArray[np.float64], colour: NDArray[np.floating]) -> None:
-    # Scaled so that a blob of 1 lights a surface that faces it about like an even light of 1.
-    radiance += 0.25 * (_NORM * _BLOB * harmonics(direction))[:, None] * np.asarray(colour)[None]
+def _radiance(blobs: list[tuple[NDArray[np.float64], NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """[9, 3] light from directions [3] in colours [3]: a blob of 1 lights a surface that faces it about like an even
+    light of 1."""
+    directions, colours = (np.array(part) for part in zip(*blobs, strict=True))
+    return (harmonics(directions) * (0.25 * _NORM * _BLOB)).T @ colours

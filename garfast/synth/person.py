@@ -122,10 +122,10 @@ class Person:
     blotches: tuple[int, int]  # which smooth fields of the template colour the skin
     parameters: dict[str, float] = field(default_factory=dict)
 
-    def set_colour(self, name: str, colour: NDArray[np.floating]) -> None:
-        """Set ``name_r``, ``name_g`` and ``name_b``."""
-        for channel, value in zip("rgb", colour, strict=True):
-            self.parameters[f"{name}_{channel}"] = float(value)
+    def set_colour(self, name: str, colour: NDArray[np.floating], low: float = 0.0, high: float = 1.0) -> None:
+        """Set ``name_r``, ``name_g`` and ``name_b``, within limits."""
+        for channel, value in zip("rgb", colour.tolist(), strict=True):
+            self.parameters[f"{name}_{channel}"] = min(max(value, low), high)
 
 
 def sample_person(rng: Dice, template: HeadTemplate, config: SynthConfig) -> Person:
@@ -225,7 +225,7 @@ def _skin(rng: Dice, person: Person) -> None:
     age = rng.random() ** 1.5
     person.set_colour("skin", person.skin)
     lip = person.skin * np.array([rng.uniform(0.78, 1.0), rng.uniform(0.5, 0.75), rng.uniform(0.52, 0.8)])
-    person.set_colour("lip", np.clip(lip, 0.01, 0.9))
+    person.set_colour("lip", lip, 0.01, 0.9)
     person.parameters.update(
         noise_x=rng.uniform(0, 12),
         noise_y=rng.uniform(0, 12),
@@ -282,7 +282,7 @@ def _makeup(rng: Dice, person: Person) -> None:
 
 def _brows(rng: Dice, person: Person) -> None:
     colour = person.hair * rng.uniform(0.35, 0.9) if rng.random() < 0.8 else np.array([0.012, 0.009, 0.008])
-    person.set_colour("brow", np.clip(colour, 0.004, 0.4))
+    person.set_colour("brow", colour, 0.004, 0.4)
     faint = rng.random() < 0.1
     person.parameters.update(
         brow_strength=rng.uniform(0.1, 0.4) if faint else rng.uniform(0.55, 1.0),
@@ -325,7 +325,7 @@ def _beard(rng: Dice, person: Person, template: HeadTemplate) -> Floats:
         area = np.maximum(np.clip(inside * chin * 1.5, 0, 1), moustache * (rng.random() < 0.7))
     else:
         area = inside
-    person.set_colour("beard", np.clip(person.hair * rng.uniform(0.3, 0.85), 0.005, 0.5))
+    person.set_colour("beard", person.hair * rng.uniform(0.3, 0.85), 0.005, 0.5)
     stubble = rng.random() < 0.5
     person.parameters.update(
         stubble=rng.uniform(0.15, 0.6) if stubble else rng.uniform(0.3, 0.8),

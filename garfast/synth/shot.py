@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,17 +64,19 @@ class Shot(NamedTuple):
 
     def pose(self) -> Floats:
         """[6] rotation as axis times angle, radians, and translation, mm."""
-        r = self.rotation.astype(np.float64)
-        axis = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
-        sine = float(np.linalg.norm(axis))
+        r = self.rotation.tolist()
+        x, y, z = r[2][1] - r[1][2], r[0][2] - r[2][0], r[1][0] - r[0][1]
+        sine = math.hypot(x, y, z)
         # Heads turn by less than half a turn, where the sine of the angle vanishes only with the angle.
-        angle = float(np.arctan2(sine, np.trace(r) - 1))
-        return np.concatenate([axis * (angle / sine if sine > 1e-9 else 0.5), self.translation]).astype(np.float32)
+        angle = math.atan2(sine, r[0][0] + r[1][1] + r[2][2] - 1)
+        scale = angle / sine if sine > 1e-9 else 0.5
+        return np.array([x * scale, y * scale, z * scale, *self.translation.tolist()], np.float32)
 
 
 def rotation_matrix(yaw: float, pitch: float, roll: float) -> Floats:
     """[3, 3] ``Rz(roll) Rx(pitch) Ry(yaw)``; the signs are those of ``garfast.morphable.rotation.euler_to_matrix``."""
-    sy, cy, sp, cp, sr, cr = np.sin(yaw), np.cos(yaw), np.sin(pitch), np.cos(pitch), np.sin(roll), np.cos(roll)
+    sy, sp, sr = math.sin(yaw), math.sin(pitch), math.sin(roll)
+    cy, cp, cr = math.cos(yaw), math.cos(pitch), math.cos(roll)
     return np.array(
         [
             [cr * cy + sr * sp * sy, -sr * cp, cr * sy - sr * sp * cy],
@@ -102,19 +105,20 @@ def sample_shot(rng: Dice, landmarks: Floats, size: tuple[int, int], config: Syn
     scale = rng.log_uniform(*config.face_scale)
     turned = landmarks @ rotation.T
     distance: float | None = None
+    low, high = turned.min(0), turned.max(0)
     if rng.random() < config.perspective:
         distance = rng.log_uniform(*config.distance)
-        middle = 0.5 * (turned.min(0) + turned.max(0))
+        middle = 0.5 * (low + high)
         # Near cameras point at the face; a little off it shows it from the side, as in a crop of a wide picture.
         aside = rng.normal(0, 0.06, 2) * distance
         translation = np.array([aside[0] - middle[0], aside[1] - middle[1], -distance - middle[2]], np.float32)
         placed = turned + translation
         flat = placed[:, :2] / -placed[:, 2:]
+        low, high = flat.min(0), flat.max(0)
     else:
         translation = np.zeros(3, np.float32)
         placed = turned
-        flat = turned[:, :2]
-    low, high = flat.min(0), flat.max(0)
+        low, high = low[:2], high[:2]
     extent = float((high - low).max())
     focal = scale * side / extent
     box = focal * (high - low)
@@ -138,5 +142,5 @@ def _angle(rng: Dice, usual: float, tail: float, spread: float) -> float:
     elif kind < 0.5:
         degrees = rng.uniform(-usual, usual)
     else:
-        degrees = np.clip(rng.normal(0, spread * usual), -usual, usual)
-    return float(np.radians(degrees))
+        degrees = min(max(rng.normal(0, spread * usual), -usual), usual)
+    return math.radians(degrees)

@@ -84,7 +84,9 @@ def hat(rng: Dice, hair: HairTemplate, vertices: Floats, eyes_centre: Floats) ->
     height = skull[..., 1] - eyes_centre[1]
     # Each column runs from the crown down to where the skull crosses the edge.
     rows = 14
-    last = np.array([np.interp(-e, -column, np.arange(len(column))) for e, column in zip(edge, height.T, strict=True)])
+    below = np.clip((height > edge).sum(0), 1, len(height) - 1)[None]
+    upper, lower = (np.take_along_axis(height, below - k, 0)[0] for k in (1, 0))
+    last = below[0] - 1 + np.clip((upper - edge) / np.maximum(upper - lower, 1e-3), 0, 1)
     place = np.linspace(0, 1, rows)[:, None] * last
     low = np.clip(np.floor(place).astype(int), 0, len(skull) - 2)
     share = (place - low)[..., None]
