@@ -61,121 +61,132 @@ class HairShell {
         rows_(p.skull_rows + p.hang_rows),
         centre_(load3(p.centre)),
         points_(new float[3 * rows_ * p.columns]),
-        open_(new float[p.skull_rows * p.columns]) {}
+        columns_(new Column[p.columns]) {}
 
   void grow() {
-    for (int64_t column = 0; column < p_.columns; ++column) {
-      cover_skull(column);
-      hang(column);
-      dress(column);
+    for (int64_t k = 0; k < p_.columns; ++k) columns_[k] = column(k);
+    // Row by row, as the numbers lie in memory.
+    for (int64_t row = 0; row < rows_; ++row) {
+      const bool hanging = row >= p_.skull_rows;
+      const float polar = p_.polar[hanging ? p_.skull_rows - 1 : row];
+      const float spread = 0.35f + 0.65f * std::sin(limited(polar, 0.0f, 0.5f * kPi));
+      for (int64_t k = 0; k < p_.columns; ++k) {
+        if (hanging)
+          hang(row, k);
+        else
+          cover_skull(row, k);
+        dress(row, k, spread);
+      }
     }
     place();
     choose();
   }
 
  private:
+  // What is the same all the way down a column, and how far it has come.
+  struct Column {
+    float around;            // degrees from the front
+    float line, fringe_end;  // heights of the hairline and of the fringe's end
+    float fall, beside_ear;  // how freely it falls, how near it passes the ear, 0..1
+    float widest, along;     // largest distance from the head's axis and length so far
+    float open;              // to the light around
+    Vec before, last;        // the point above, and the last on the skull
+  };
+
   const SynthHairParams& p_;
   const int64_t rows_;
   const Vec centre_;
-  const std::unique_ptr<float[]> points_, open_;  // model space
+  const std::unique_ptr<float[]> points_;  // [rows, columns, 3] model space
+  const std::unique_ptr<Column[]> columns_;
 
-  float degrees(int64_t column) const { return std::abs(p_.azimuth[column]); }
-  float wave(int64_t row, int64_t column) const {
-    const int64_t i = row * p_.columns + column;
+  bool falls() const { return p_.opening < 180.0f; }
+  float wave(int64_t i) const {
     return p_.swell[0] * p_.broad[i] + p_.swell[1] * p_.medium[i] + p_.swell[2] * p_.fine[i];
   }
-  float* point(int64_t row, int64_t column) const { return points_.get() + 3 * (row * p_.columns + column); }
-  float* attributes(int64_t row, int64_t column) const {
-    return p_.attributes + kSynthAttributes * (row * p_.columns + column);
-  }
-  float hairline(int64_t column) const { return interpolated(degrees(column), p_.line_at, p_.line, p_.line_points); }
-  bool falls() const { return p_.opening < 180.0f; }
+  float* attributes(int64_t i) const { return p_.attributes + kSynthAttributes * i; }
 
-  // Raises the shell over the skin around each direction.
-  void cover_skull(int64_t column) {
-    const float line = hairline(column), beyond = degrees(column) - p_.opening + 25.0f;
-    const float fall = limited(beyond / 30.0f, 0.0f, 1.0f);
-    const float off_ear = (degrees(column) - 92.0f) / 22.0f, beside_ear = std::exp(-off_ear * off_ear);
-    for (int64_t row = 0; row < p_.skull_rows; ++row) {
-      const int64_t i = row * p_.columns + column;
-      Vec skin{0, 0, 0};
-      for (int64_t k = 0; k < p_.neighbours; ++k)
-        skin = skin +
-               load3(p_.vertices + 3 * int64_t(p_.around[i * p_.neighbours + k])) * p_.shares[i * p_.neighbours + k];
-      const float height = skin.y - p_.eye_height, above = height - line;
-      // Above the hairline the shell rises from the skin; below it (fringe, falling hair) it floats a little above.
-      float root = limited(above / 30.0f + (p_.fringe > 0.0f ? 0.35f : 0.12f), 0.06f, 1.0f);
-      if (above < 10.0f) root = std::max(root, 0.75f * fall);
-      const float thickness = p_.thickness + (p_.side_thickness - p_.thickness) * p_.beside[i];
-      float raised = std::max(thickness * root + wave(row, column) * limited(root * 1.5f, 0.0f, 1.0f), 0.8f) + 0.8f;
-      if (fall > 0.3f) {  // hair passes outside the ears
-        const float off = (height - 5.0f) / 38.0f;
-        raised += 14.0f * beside_ear * std::exp(-off * off);
-      }
-      store3(point(row, column), skin + unit(skin - centre_) * raised);
-      open_[i] = limited(0.55f + 0.45f * raised / std::max(p_.thickness, 3.0f), 0.35f, 1.0f);
+  Column column(int64_t k) const {
+    const float around = std::abs(p_.azimuth[k]), off_ear = (around - 92.0f) / 22.0f;
+    const float line = interpolated(around, p_.line_at, p_.line, p_.line_points);
+    const float fringe = (p_.fringe + p_.fringe_slope * p_.azimuth[k]) * limited(1.25f - around / 60.0f, 0.0f, 1.0f);
+    Column out{};
+    out.around = around;
+    out.line = line;
+    out.fringe_end = line - fringe;
+    out.fall = limited((around - p_.opening + 25.0f) / 30.0f, 0.0f, 1.0f);
+    out.beside_ear = std::exp(-off_ear * off_ear);
+    return out;
+  }
+
+  // Raises the shell over the skin around a direction.
+  void cover_skull(int64_t row, int64_t k) {
+    Column& column = columns_[k];
+    const int64_t i = row * p_.columns + k;
+    Vec skin{0, 0, 0};
+    for (int64_t j = i * p_.neighbours; j < (i + 1) * p_.neighbours; ++j)
+      skin = skin + load3(p_.vertices + 3 * int64_t(p_.around[j])) * p_.shares[j];
+    const float height = skin.y - p_.eye_height, above = height - column.line;
+    // Above the hairline the shell rises from the skin; below it (fringe, falling hair) it floats a little above.
+    float root = limited(above / 30.0f + (p_.fringe > 0.0f ? 0.35f : 0.12f), 0.06f, 1.0f);
+    if (above < 10.0f) root = std::max(root, 0.75f * column.fall);
+    const float thickness = p_.thickness + (p_.side_thickness - p_.thickness) * p_.beside[i];
+    float raised = std::max(thickness * root + wave(i) * limited(root * 1.5f, 0.0f, 1.0f), 0.8f) + 0.8f;
+    if (column.fall > 0.3f) {  // hair passes outside the ears
+      const float off = (height - 5.0f) / 38.0f;
+      raised += 14.0f * column.beside_ear * std::exp(-off * off);
     }
-  }
-
-  // Adds the hanging rows, and lets a falling column leave the skull where it turns inward.
-  void hang(int64_t column) {
-    const bool falling = falls() && degrees(column) >= p_.opening - 25.0f;
-    float widest = 0.0f;
-    for (int64_t row = 0; falls() && row < p_.skull_rows; ++row) {
-      float* x = point(row, column);
-      const float flat_x = x[0] - centre_.x, flat_z = x[2] - centre_.z;
-      const float radius = std::sqrt(flat_x * flat_x + flat_z * flat_z);
+    column.open = limited(0.55f + 0.45f * raised / std::max(p_.thickness, 3.0f), 0.35f, 1.0f);
+    Vec at = skin + unit(skin - centre_) * raised;
+    if (falls()) {
       // Gravity: below its widest place a falling column keeps its distance from the head's axis.
-      widest = std::max(widest, radius);
-      const float least = 0.97f * widest * (p_.polar[row] > 0.5f * kPi ? 0.99f : 1.0f);
-      const float kept = falling && p_.polar[row] > 1.2f ? std::max(radius, least) : radius;
-      const float scale = kept / std::max(radius, 1e-3f);
-      x[0] = centre_.x + flat_x * scale;
-      x[2] = centre_.z + flat_z * scale;
-    }
-    const Vec last = load3(point(p_.skull_rows - 1, column));
-    const float drop = std::min(p_.eye_height + p_.ends - 12.0f - last.y, 0.0f);
-    const float flare = 0.12f * limited((-p_.ends - 120.0f) / 200.0f, 0.0f, 1.0f);
-    for (int64_t k = 0; k < p_.hang_rows; ++k) {
-      const int64_t row = p_.skull_rows + k;
-      if (!falls()) {
-        store3(point(row, column), last);
-        continue;
+      const float x = at.x - centre_.x, z = at.z - centre_.z, radius = std::sqrt(x * x + z * z);
+      column.widest = std::max(column.widest, radius);
+      const float least = 0.97f * column.widest * (p_.polar[row] > 0.5f * kPi ? 0.99f : 1.0f);
+      if (column.around >= p_.opening - 25.0f && p_.polar[row] > 1.2f && radius < least) {
+        const float scale = least / std::max(radius, 1e-3f);
+        at = {centre_.x + x * scale, at.y, centre_.z + z * scale};
       }
-      const float share = float(k + 1) / float(p_.hang_rows);
-      const float drift = 1.0f + 0.012f * wave(row, column) + flare * share;
-      store3(point(row, column), {centre_.x + (last.x - centre_.x) * drift, last.y + share * drop,
-                                  centre_.z + (last.z - centre_.z) * drift});
     }
+    store3(points_.get() + 3 * i, at);
+    column.last = at;
   }
 
-  void dress(int64_t column) {
-    const float around = degrees(column), line = hairline(column);
-    const float fringe =
-        (p_.fringe + p_.fringe_slope * p_.azimuth[column]) * limited(1.25f - around / 60.0f, 0.0f, 1.0f);
-    float along = 0.0f;
-    for (int64_t row = 0; row < rows_; ++row) {
-      const Vec here = load3(point(row, column));
-      if (row > 0) {
-        const Vec step = here - load3(point(row - 1, column));
-        along += std::sqrt(dot(step, step));
-      }
-      const float height = here.y - p_.eye_height;
-      float over = height - (line - fringe);
-      if (falls())
-        over = std::max(over, std::min(height - p_.ends, (around - p_.opening) * 1.5f + 0.5f * wave(row, column)));
-      const bool hanging = row >= p_.skull_rows;
-      const int64_t skull_row = hanging ? p_.skull_rows - 1 : row;
-      const float open = open_[skull_row * p_.columns + column];
-      const float spread = 0.35f + 0.65f * std::sin(limited(p_.polar[skull_row], 0.0f, 0.5f * kPi));
-      float* out = attributes(row, column);
-      std::fill_n(out, kSynthAttributes, 0.0f);
-      out[0] = p_.azimuth[column] * (kPi / 180.0f) * p_.strand_radius * spread + p_.lean * along;
-      out[1] = along;
-      out[5] = limited(over, -60.0f, 60.0f);
-      out[6] = limited((along - 120.0f) / 220.0f, 0.0f, 1.0f);
-      out[10] = hanging ? limited(open, 0.4f, 0.8f) : open;
+  void hang(int64_t row, int64_t k) {
+    const Column& column = columns_[k];
+    const int64_t i = row * p_.columns + k;
+    Vec at = column.last;
+    if (falls()) {
+      const float share = float(row - p_.skull_rows + 1) / float(p_.hang_rows);
+      const float flare = 0.12f * limited((-p_.ends - 120.0f) / 200.0f, 0.0f, 1.0f);
+      const float drift = 1.0f + 0.012f * wave(i) + flare * share;
+      at = {centre_.x + (at.x - centre_.x) * drift,
+            at.y + share * std::min(p_.eye_height + p_.ends - 12.0f - at.y, 0.0f),
+            centre_.z + (at.z - centre_.z) * drift};
     }
+    store3(points_.get() + 3 * i, at);
+  }
+
+  // ``spread``: how wide the hair is at this row, beside where it is widest.
+  void dress(int64_t row, int64_t k, float spread) {
+    Column& column = columns_[k];
+    const int64_t i = row * p_.columns + k;
+    const Vec here = load3(points_.get() + 3 * i);
+    if (row > 0) {
+      const Vec step = here - column.before;
+      column.along += std::sqrt(dot(step, step));
+    }
+    column.before = here;
+    const float height = here.y - p_.eye_height;
+    float over = height - column.fringe_end;
+    if (falls())
+      over = std::max(over, std::min(height - p_.ends, (column.around - p_.opening) * 1.5f + 0.5f * wave(i)));
+    float* out = attributes(i);
+    std::fill_n(out, kSynthAttributes, 0.0f);
+    out[0] = p_.azimuth[k] * (kPi / 180.0f) * p_.strand_radius * spread + p_.lean * column.along;
+    out[1] = column.along;
+    out[5] = limited(over, -60.0f, 60.0f);
+    out[6] = limited((column.along - 120.0f) / 220.0f, 0.0f, 1.0f);
+    out[10] = row >= p_.skull_rows ? limited(column.open, 0.4f, 0.8f) : column.open;
   }
 
   void place() {
@@ -186,7 +197,7 @@ class HairShell {
         const int64_t i = row * p_.columns + column;
         store3(p_.positions + 3 * i, placed(ring.at(row, column)));
         store3(p_.normals + 3 * i, placed.turned(ring.normal(row, column)));
-        store3(attributes(row, column) + 2, unit(placed.turned(ring.along(row, column))));
+        store3(attributes(i) + 2, unit(placed.turned(ring.along(row, column))));
       }
   }
 
@@ -199,7 +210,7 @@ class HairShell {
         const int32_t a = int32_t(row * p_.columns + column), b = a + int32_t(p_.columns);
         const int32_t a2 = int32_t(row * p_.columns + beside), b2 = a2 + int32_t(p_.columns);
         const auto inside = [&](int32_t i) { return p_.attributes[int64_t(kSynthAttributes) * i + 5] > -p_.frayed; };
-        const bool diagonal = inside(a) || inside(b2), front = degrees(column) <= p_.ear_at;
+        const bool diagonal = inside(a) || inside(b2), front = columns_[column].around <= p_.ear_at;
         int32_t* list = front ? p_.front : p_.back;
         const auto add = [&](int32_t i, int32_t j, int32_t k) {
           int32_t* out = list + 3 * found[front]++;
