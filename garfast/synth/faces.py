@@ -360,7 +360,7 @@ class _Painter:
         """The picture of all layers, and with ``config.normals`` the head's normals and mask."""
         # Lenses throw no shadow, nor does what is inside the mouth.
         head, outer = layers[0], self.template.num_outer
-        opaque = [head._replace(positions=head.positions[:outer], triangles=self.template.outer_triangles)]
+        opaque = [head._replace(positions=head.positions[:outer], triangles=self.template.shadow_triangles)]
         opaque += [layer for layer in layers[1:] if layer.materials[0] != SOLID or layer.attributes[0, 7] == 1]
         middle = shot.place(points_model[27:31].mean(0, keepdims=True) * [1, 1, 0.3])[0]
         depth, lookup = shadow_map(light, opaque, middle)

@@ -23,6 +23,7 @@ _AXIS_Y = -55.0  # mm below the eyes; lower jaw landmarks look outward from here
 _DIRECTIONS = 96  # of the openness bake
 _BAKE_SIZE = 160
 _LONGEST_EDGE = 8.0  # mm, of simplified meshes
+_SHADOW_TOLERANCE, _SHADOW_EDGE = 3.0, 16.0  # mm, as of simplified meshes
 _INSIDE = 3.0  # how much coarser what is in the mouth may be than the face
 _PAINTED = 9.0  # mm from lips, lids and brows to which their distance matters
 _PAINT_COUNTS = 0.3  # how much an error of such a distance counts beside one of a place
@@ -41,6 +42,7 @@ class HeadTemplate:
         basis, step: quantised bases [S + E, V, 3] int16 and the size of one quantum [S + E], mm.
         triangles, materials: all triangles [F, 3] and their materials [F].
         outer_triangles, outer_materials: those without the inside of the mouth.
+        shadow_triangles: fewer of those, over the same vertices, for shadow maps.
         attributes: [V, A] the constant part of the vertex attributes.
         openness_closed, openness_open: [2, 9, V] light arriving at each vertex of the mean face with and without
             occlusion, per coefficient of the light's spherical harmonics; mouth closed and open.
@@ -69,6 +71,7 @@ class HeadTemplate:
     materials: NDArray[np.uint8]
     outer_triangles: NDArray[np.int32]
     outer_materials: NDArray[np.uint8]
+    shadow_triangles: NDArray[np.int32]
     attributes: Floats
     openness_closed: Floats
     openness_open: Floats
@@ -177,6 +180,7 @@ def build_template(model: MorphableModel, tolerance: float = 0.0) -> HeadTemplat
         materials=materials,
         outer_triangles=triangles[:outer_count],
         outer_materials=materials[:outer_count],
+        shadow_triangles=_coarse([mean, opened], triangles[:outer_count]),
         attributes=attributes,
         openness_closed=_bake_openness(mean, triangles),
         openness_open=_bake_openness(opened, triangles),
@@ -352,6 +356,13 @@ def _borders(triangles: NDArray[np.int32], materials: NDArray[np.uint8], count: 
     several = np.zeros((count, materials.max() + 1), bool)
     several[triangles, materials[:, None]] = True
     return out | (several.sum(1) > 1)
+
+
+def _coarse(poses: list[Floats], triangles: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Triangles of a surface for shadow maps, whose texels are larger than a small picture's pixels."""
+    fixed = _borders(triangles, np.zeros(len(triangles), np.uint8), len(poses[0]))
+    nothing = np.empty((len(fixed), 0), np.float32)
+    return simplify_mesh(poses, nothing, triangles, fixed, _SHADOW_TOLERANCE, _SHADOW_EDGE)[0]
 
 
 def _edges_of_paint(attributes: Floats) -> Floats:
