@@ -118,6 +118,20 @@ def test_landmarks_lie_on_the_head(samples):
                 assert around.any()
 
 
+def test_the_contour_lies_farthest_outward(ict_faces, samples):
+    template = ict_faces._painters[0].template
+    for sample in samples:
+        chains = [model_rows[model_rows >= 0] for model_rows in ict_faces.models[0].contour.numpy()]
+        roll = float(sample["angles"][2])
+        turn = np.array([[np.cos(roll), -np.sin(roll)], [-np.sin(roll), -np.cos(roll)]])
+        outward = template.contour_directions @ turn
+        for k, rows in enumerate(chains):
+            points = torch.from_numpy(sample["vertices"][rows])[None]
+            pixels = camera_from_dict(sample["camera"]).project(points)[0].numpy()
+            best = pixels[(pixels @ outward[k]).argmax()]
+            np.testing.assert_allclose(sample["landmarks68_contour"][k] @ outward[k], best @ outward[k], atol=0.05)
+
+
 def test_contour_moves_only_the_jaw_and_outward(ict_head):
     turned = SynthConfig(max_yaw=60, tail_yaw=60, normals=False)
     faces = SyntheticFaces(ict_head, size=64, seed=5, config=turned)

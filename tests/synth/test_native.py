@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from scipy.ndimage import gaussian_filter
 
-from garfast.synth.native import Development, blend, depth_map, develop, kernels, simplify_mesh
+from garfast.synth.native import (
+    Development,
+    blend,
+    blur,
+    depth_map,
+    develop,
+    kernels,
+    simplify_mesh,
+    vertex_attributes,
+)
 from garfast.synth.noise import noise_bank, noise_corners
+from garfast.synth.solids import tube
 
 SIZE = (6, 11)
 LEVELS = 33
@@ -143,3 +154,32 @@ def test_simplifying_keeps_what_is_painted_and_what_moves(ball):
     assert len(bent) > len(plain)
     # Nothing to gain: a tolerance of 0 keeps a curved surface as it is.
     np.testing.assert_array_equal(simplify_mesh([points], nothing, triangles, free, 0.0, 60.0)[0], triangles)
+
+
+@pytest.mark.parametrize("sharpen", [0.0, 1.2])
+@pytest.mark.parametrize("sigma", [0.4, 1.7, 6.0])
+def test_blur_is_a_gaussian_that_ends_at_three_deviations(sigma, sharpen):
+    picture = np.random.default_rng(4).integers(0, 256, (13, 9, 3)).astype(np.uint8)  # smaller than the widest kernel
+    radius = int(np.ceil(3 * sigma))
+    blurred = gaussian_filter(picture.astype(float), sigma, axes=(0, 1), radius=radius, mode="nearest")
+    expected = picture + sharpen * (picture - blurred) if sharpen else blurred
+    assert np.abs(blur(picture, sigma, sharpen) - np.clip(expected, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_tube_surrounds_its_path(closed):
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    path = np.stack([50 * np.cos(turn), 50 * np.sin(turn), 5 * np.sin(2 * turn)], 1)
+    made = tube(path, 3.0, np.ones(3), sides=8, closed=closed)
+    middles = np.concatenate([path, path[:1]]) if closed else path
+    offset = made.positions.reshape(len(middles), 8, 3) - middles[:, None]
+    np.testing.assert_allclose(np.linalg.norm(offset, axis=-1), 3, atol=1e-4)
+    np.testing.assert_allclose(made.normals.reshape(offset.shape), offset / 3, atol=1e-5)
+    ahead = np.gradient(middles, axis=0)[1:-1]
+    assert np.abs((offset[1:-1] * ahead[:, None]).sum(-1)).max() < 1e-3
+    assert made.triangles.max() == len(made.positions) - 1
+
+
+def test_attributes_lie_on_lines_of_the_cache():
+    rows = [vertex_attributes(count) for count in (1, 7, 1000)]
+    assert all(row.ctypes.data % 64 == 0 and row.flags.c_contiguous and row.flags.writeable for row in rows)
