@@ -16,7 +16,7 @@ from garfast.synth.noise import noise_bank, noise_corners
 
 Floats = NDArray[np.float32]
 
-_GAUSSIAN_ENDS = 3.0  # standard deviations; a thousandth of the weight lies beyond
+_GAUSSIAN_ENDS = 3.0  # standard deviations; 0.3 % of the weight lies beyond
 
 
 def kernels() -> object:
