@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from garfast.fit.batch import BatchReport
     from garfast.fit.result import FitResult
 
-EXAMPLE_OUTPUT = "fit-output"
+OUTPUT = "fit-output"
 
 
 class _FitCommand(click.Command):
@@ -36,7 +36,7 @@ class _FitCommand(click.Command):
 
 @click.command(cls=_FitCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|PATTERN]...")
-@click.option("-o", "--output", metavar="FOLDER", help=f"Where to write; {EXAMPLE_OUTPUT} with --example.")
+@click.option("-o", "--output", metavar="FOLDER", default=OUTPUT, show_default=True, help="Where to write.")
 @click.option(
     "--landmarks",
     default="auto",
@@ -87,7 +87,7 @@ class _FitCommand(click.Command):
 @click.option("--example", is_flag=True, help="Fit a photograph of an astronaut that scikit-image ships.")
 def command(
     images: tuple[str, ...],
-    output: str | None,
+    output: str,
     landmarks: str,
     face: str,
     model: str | None,
@@ -147,14 +147,11 @@ def command(
             raise click.UsageError("--example brings its own photograph: leave out the images.")
         photographs = [_example_photograph()]
         landmarks = _example_landmarks(landmarks)
-        output = output or EXAMPLE_OUTPUT
     elif not images:
         raise click.UsageError("give a photograph, a folder or a pattern (or --example).")
     else:
         films = [] if sequence else films_among(images)
         photographs = [] if sequence or films else find_images(images)
-    if output is None:
-        raise click.UsageError("say where to write: -o FOLDER.")
     if (films or sequence or len(photographs) > 1) and Path(landmarks).suffix.lower() in SUFFIXES:
         raise click.UsageError(f"--landmarks {landmarks} is the file of one photograph: name a folder of such files.")
     new_fitter = partial(

@@ -51,6 +51,12 @@ def test_one_photograph(photos: Path, tmp_path: Path) -> None:
     assert "done already" in again.output
 
 
+def test_without_a_folder_to_write_to(photos: Path, tmp_path: Path) -> None:
+    result = fit("photos/a.png", "--landmarks", "file")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "fit-output" / "a" / "mesh.glb").is_file()
+
+
 def test_a_texture_of_another_size(photos: Path, tmp_path: Path) -> None:
     result = fit("photos/a.png", "-o", "out", "--landmarks", "file", "--texture-size", "64")
     assert result.exit_code == 0, result.output
@@ -94,7 +100,6 @@ def test_a_folder_with_a_bad_photograph(photos: Path, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         ([], 2, "give a photograph"),
-        (["photos/a.png"], 2, "-o FOLDER"),
         (["photos", "-o", "out", "--landmarks", "photos/a.pts"], 2, "photos/a.pts is the file of one photograph"),
         (["photos/a.png", "--example"], 2, "its own photograph"),
         (["nothing.png", "-o", "out"], 1, "there is no image file nothing.png"),
