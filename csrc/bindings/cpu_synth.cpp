@@ -96,6 +96,7 @@ void develop(Floats light, Floats gain, Floats curve, Floats noise, BytesOut pic
   GARFAST_CALL_CPU(synth_develop, p);
 }
 
+// numbers: SynthHairParams' from eye_height to ear_at.
 void hair(Floats vertices, Integers around, Floats shares, Floats beside, Floats broad, Floats medium, Floats fine,
           Floats azimuth, Floats polar, Floats line_at, Floats line, Floats centre, Floats swell, Floats rotation,
           Floats translation, const std::array<float, 11>& numbers, FloatsOut positions, FloatsOut normals,

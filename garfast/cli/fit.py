@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from garfast.fit.batch import BatchReport
     from garfast.fit.result import FitResult
 
-OUTPUT = "fit-output"
-
 
 class _FitCommand(click.Command):
     """Its help ends with the stages and presets of the full fit, read from where they are defined."""
@@ -36,7 +34,7 @@ class _FitCommand(click.Command):
 
 @click.command(cls=_FitCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("images", nargs=-1, metavar="[IMAGE|FOLDER|PATTERN]...")
-@click.option("-o", "--output", metavar="FOLDER", default=OUTPUT, show_default=True, help="Where to write.")
+@click.option("-o", "--output", metavar="FOLDER", default="fit-output", show_default=True, help="Where to write.")
 @click.option(
     "--landmarks",
     default="auto",

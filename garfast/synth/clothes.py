@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from garfast.synth.colour import cloth_colour
 from garfast.synth.dice import Dice
-from garfast.synth.native import Layer, kernels, vertex_attributes
+from garfast.synth.native import Layer, kernels, vertex_room
 from garfast.synth.solids import grid_triangles
 from garfast.synth.template import SOLID
 
@@ -56,9 +56,7 @@ def torso(rng: Dice, eyes_centre: Floats, rotation: Floats, translation: Floats)
     profile[:2, :2] += rng.uniform(-2, 10)
     dip = rng.uniform(0, 75) if rng.random() < 0.6 else rng.uniform(0, 20)  # neckline
     dip_power, colour, specular, other = rng.uniform(2, 12), cloth_colour(rng), rng.uniform(0, 0.02), cloth_colour(rng)
-    count = len(_PROFILE) * _COLUMNS
-    positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-    attributes = vertex_attributes(count)
+    positions, normals, attributes = vertex_room(len(_PROFILE) * _COLUMNS)
     kernels().synth_torso(  # type: ignore[attr-defined]
         profile,
         eyes_centre,

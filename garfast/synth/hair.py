@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from garfast.synth.dice import Dice
-from garfast.synth.native import Layer, kernels, vertex_attributes
+from garfast.synth.native import Layer, kernels, vertex_room
 from garfast.synth.noise import smooth_fields
 from garfast.synth.person import Person
 from garfast.synth.quick import limited
@@ -236,8 +236,7 @@ def hair_layers(
     fields = [field[rng.below(_FIELD_COUNT)] for field in hair.fields]
     cut = (hair.eye_height, style.fringe, style.fringe_slope, style.opening, style.ends, style.thickness)
     shape = (*cut, style.side_thickness, rng.normal(0, 0.25), _STRAND_RADIUS, _FRAYED, _EAR_AT)
-    positions, normals = np.empty((_ROWS * _COLUMNS, 3), np.float32), np.empty((_ROWS * _COLUMNS, 3), np.float32)
-    attributes = vertex_attributes(_ROWS * _COLUMNS)
+    positions, normals, attributes = vertex_room(_ROWS * _COLUMNS)
     lists = np.empty((2, 2 * (_ROWS - 1) * _COLUMNS, 3), np.int32)
     found = np.empty(2, np.int64)
     kernels().synth_hair(  # type: ignore[attr-defined]

@@ -48,6 +48,11 @@ def vertex_attributes(count: int) -> Floats:
     return room[start : start + count * size].reshape(count, size)
 
 
+def vertex_room(count: int) -> tuple[Floats, Floats, Floats]:
+    """Room for the positions [count, 3], normals [count, 3] and attributes [count, A] of a layer's vertices."""
+    return np.empty((count, 3), np.float32), np.empty((count, 3), np.float32), vertex_attributes(count)
+
+
 def blend(mean: Floats, basis: NDArray[np.int16], step: Floats, weights: Floats, rows: slice, into: Floats) -> None:
     """Vertices ``rows`` of ``mean + sum_k weights_k step_k basis_k`` for several faces.
 
@@ -240,8 +245,7 @@ def dress_head(
         Positions [V, 3], unit normals [V, 3] (area-weighted means of the triangles around) and attributes [V, A].
     """
     count = len(vertices)
-    positions, normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
-    attributes = vertex_attributes(count)
+    positions, normals, attributes = vertex_room(count)
     kernels().synth_head(  # type: ignore[attr-defined]
         vertices,
         rotation,
